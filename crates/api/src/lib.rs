@@ -1,0 +1,20 @@
+//! The contract: the methods of each socket, their params, results and errors.
+//!
+//! A method is one line in its namespace's table (`methods!` in `service.rs`), its params and
+//! result as types, and its entry in the hand-written document in `static/`. From the table come
+//! the trait that the engine implements, the dispatch, the typed client and the list that the
+//! drift tests compare with the document.
+//!
+//! This crate refuses to know sockets and services: it turns names and JSON into typed calls, and back.
+
+mod errors;
+mod methods;
+mod service;
+mod table;
+mod types;
+
+pub use errors::{error_object, failure_of};
+pub use methods::{Caller, Methods, Notification, Peer};
+pub use service::{SERVICE_DOCUMENT, ServiceApi, ServiceClient, ServiceMethods, service_methods};
+pub use table::{Class, MethodSchema, Named};
+pub use types::*;

@@ -1,0 +1,567 @@
+//! Params and results of service.sock. Times are seconds since 1970 with milliseconds behind the
+//! point, where a name does not end in its unit.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, value::RawValue};
+use wharf_model::{Exit, Facts, Installed, OpId, Operation, Phase, Policy, RunId, UnitName, Verdict, Want};
+
+pub use crate::errors::ErrorData;
+
+/// A request that takes time: its result, or with `wait: false` the operation that was begun.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum Outcome<T> {
+    /// What was asked for is true.
+    Done(T),
+    /// It has begun.
+    Begun(Begun),
+}
+
+/// An operation that goes on.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Begun {
+    /// The operation. `service.inspect` shows what became of it.
+    pub operation: Operation,
+}
+
+/// No params.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ListParams {}
+
+/// The name of a unit.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NameParams {
+    /// The unit: `redis`, `python-api@vault`.
+    pub name: UnitName,
+}
+
+/// Where a program comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Mode {
+    /// A published package.
+    #[default]
+    Download,
+    /// Compiled from source.
+    Source,
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// Params of `service.build`.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct BuildParams {
+    /// The unit.
+    pub name: UnitName,
+    /// Accepted for symmetry with install: a build is always from source.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<Mode>,
+    /// The version to build; the source tree's own unless it is named.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// Parameters of the service; kept for the unit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub with: Option<Value>,
+    /// Answer when it is done.
+    #[serde(default = "yes")]
+    pub wait: bool,
+}
+
+/// Params of `service.install`.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct InstallParams {
+    /// The unit.
+    pub name: UnitName,
+    /// Where it comes from.
+    #[serde(default)]
+    pub mode: Mode,
+    /// The version; the known good one unless it is named.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// Fetch and place again, even where the same version lies there.
+    #[serde(default)]
+    pub reset: bool,
+    /// Parameters of the service (`service.inspect` shows their schema); kept for the unit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub with: Option<Value>,
+    /// Answer when it is done.
+    #[serde(default = "yes")]
+    pub wait: bool,
+}
+
+/// Params of `service.start`.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct StartParams {
+    /// The unit.
+    pub name: UnitName,
+    /// Stop it first, where it runs.
+    #[serde(default)]
+    pub reset: bool,
+    /// Refuse unless this version is the installed one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// Parameters of the service (`service.inspect` shows their schema); kept for the unit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub with: Option<Value>,
+    /// Answer when it is ready.
+    #[serde(default = "yes")]
+    pub wait: bool,
+}
+
+/// Params of `service.stop`.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct StopParams {
+    /// The unit.
+    pub name: UnitName,
+    /// It stays wanted: the next start of the daemon starts it again.
+    #[serde(default)]
+    pub keep_want: bool,
+    /// Answer when none of its processes lives.
+    #[serde(default = "yes")]
+    pub wait: bool,
+}
+
+/// Params of `service.restart`.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RestartParams {
+    /// The unit.
+    pub name: UnitName,
+    /// Answer when it is ready.
+    #[serde(default = "yes")]
+    pub wait: bool,
+}
+
+/// Params of `service.delete`.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DeleteParams {
+    /// The unit.
+    pub name: UnitName,
+    /// Remove what was placed in the store, unless another unit uses it.
+    #[serde(default)]
+    pub purge_binaries: bool,
+    /// Remove its data and its logs. Cannot be undone.
+    #[serde(default)]
+    pub purge_data: bool,
+    /// Answer when it is done.
+    #[serde(default = "yes")]
+    pub wait: bool,
+}
+
+/// Params of `service.upgrade`.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct UpgradeParams {
+    /// The unit.
+    pub name: UnitName,
+    /// The version; the known good one unless it is named.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// Answer when it is done.
+    #[serde(default = "yes")]
+    pub wait: bool,
+}
+
+/// Params of `service.logs`.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LogsParams {
+    /// The unit.
+    pub name: UnitName,
+    /// How many lines, counted from the end; 100 unless it is named, 10,000 at most.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lines: Option<u32>,
+    /// Go on with what is written later, as `service.log` notifications. Needs a streaming
+    /// `Accept` (`text/event-stream` or `application/x-ndjson`); ends when the caller leaves.
+    #[serde(default)]
+    pub follow: bool,
+}
+
+/// Params of `service.troubleshoot`.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TroubleshootParams {
+    /// The unit.
+    pub name: UnitName,
+    /// How many lines of its log, 50 unless it is named, 1,000 at most.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lines: Option<u32>,
+}
+
+/// A row of `service.list`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct ListRow {
+    /// The unit.
+    pub name: UnitName,
+    /// What it is.
+    pub status: Phase,
+    /// What is placed; null: nothing.
+    pub version_installed: Option<String>,
+    /// What the last probe found; null where it does not run or was not asked yet.
+    pub healthy: Option<bool>,
+}
+
+/// Hearthlink's four words for a state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum StatusWord {
+    /// On its way up.
+    Starting,
+    /// Ready.
+    Running,
+    /// Not running, and nothing is wrong.
+    Stopped,
+    /// Not as it should be.
+    Error,
+}
+
+/// The result of `service.status`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Status {
+    /// The unit.
+    pub name: UnitName,
+    /// What it is.
+    pub state: Phase,
+    /// The same in four words.
+    pub status: StatusWord,
+    /// What the operator wants.
+    pub want: Want,
+    /// How long the present run has lived, in milliseconds; 0 where there is none.
+    pub uptime_ms: u64,
+    /// Restarts in its whole life.
+    pub restart_count: u32,
+    /// Its first port.
+    pub port: Option<u16>,
+    /// All of its ports by name.
+    pub ports: BTreeMap<String, u16>,
+    /// Its main process.
+    pub pid: Option<i32>,
+    /// The present run.
+    pub run: Option<RunId>,
+    /// What is placed.
+    pub version: Option<String>,
+    /// When the present run began, in seconds since 1970.
+    pub started_at: Option<f64>,
+    /// Where its health can be asked over HTTP.
+    pub health_check_url: Option<String>,
+    /// What the last probe found; null where it does not run or was not asked yet.
+    pub healthy: Option<bool>,
+    /// When the last probe was answered, in seconds since 1970.
+    pub last_health_check: Option<f64>,
+    /// When it was last found healthy, in seconds since 1970.
+    pub last_healthy_at: Option<f64>,
+    /// What last went wrong, while it matters.
+    pub error_message: Option<String>,
+    /// When it was last restarted, in seconds since 1970.
+    pub last_restart: Option<f64>,
+    /// Seconds until it is started again.
+    pub restart_backoff: Option<f64>,
+    /// How the last run ended.
+    pub last_exit: Option<Exit>,
+    /// The operation that is under way.
+    pub operation: Option<OpId>,
+}
+
+/// The result of `service.inspect`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Inspection {
+    /// The unit.
+    pub name: UnitName,
+    /// What its service says of itself.
+    pub definition: Facts,
+    /// JSON Schema of the parameters that `with` takes.
+    pub params_schema: Value,
+    /// The parameters that it has.
+    pub with: Value,
+    /// How it is supervised.
+    pub policy: Policy,
+    /// How it is.
+    pub status: Status,
+    /// What is placed.
+    pub installed: Option<Installed>,
+    /// Where its data lies.
+    pub data_dir: String,
+    /// Where the log of its present or last run lies.
+    pub log_file: Option<String>,
+    /// Its last five operations, newest first.
+    pub recent_ops: Vec<Operation>,
+}
+
+/// The result of `service.health`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct HealthReport {
+    /// The unit.
+    pub name: UnitName,
+    /// It answers as it should.
+    pub healthy: bool,
+    /// What the answer means.
+    pub verdict: Verdict,
+    /// The evidence: `HTTP 200`, `connection refused`.
+    pub detail: String,
+    /// What it is.
+    pub state: Phase,
+    /// When it was asked, in seconds since 1970.
+    pub checked_at: f64,
+    /// How long the answer took, in milliseconds.
+    pub duration_ms: f64,
+}
+
+/// The result of `service.build`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct BuildReport {
+    /// The unit.
+    pub name: UnitName,
+    /// The binaries, where they lie now. Empty: there was nothing to build.
+    pub installed_paths: Vec<String>,
+    /// What was built.
+    pub version: Option<String>,
+    /// How long it took, in milliseconds.
+    pub duration_ms: u64,
+    /// For people.
+    pub note: String,
+}
+
+/// The result of `service.install`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct InstallReport {
+    /// The unit.
+    pub name: UnitName,
+    /// What is placed.
+    pub version: Option<String>,
+    /// sha256 over everything that was fetched, in hex.
+    pub digest: Option<String>,
+    /// Where it came from.
+    pub source: String,
+    /// The binaries.
+    pub installed_paths: Vec<String>,
+    /// How long it took, in milliseconds.
+    pub duration_ms: u64,
+    /// What will be in the way: ports that two units declare, for example.
+    pub warnings: Vec<String>,
+}
+
+/// The result of `service.start`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct StartReport {
+    /// The unit.
+    pub name: UnitName,
+    /// When the present run began, in seconds since 1970.
+    pub started_at: f64,
+    /// Its main process.
+    pub pid: Option<i32>,
+    /// Its ports by name.
+    pub ports: BTreeMap<String, u16>,
+    /// How long this call took, in milliseconds.
+    pub duration_ms: u64,
+}
+
+/// The result of `service.stop`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct StopReport {
+    /// The unit.
+    pub name: UnitName,
+    /// When that was true, in seconds since 1970.
+    pub stopped_at: f64,
+    /// How its last run ended.
+    pub last_exit: Option<Exit>,
+    /// How long this call took, in milliseconds.
+    pub duration_ms: u64,
+}
+
+/// The result of `service.restart`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct RestartReport {
+    /// The unit.
+    pub name: UnitName,
+    /// When the new run began, in seconds since 1970.
+    pub restarted_at: f64,
+    /// Its main process.
+    pub pid: Option<i32>,
+    /// Restarts in its whole life.
+    pub restart_count: u32,
+    /// How long this call took, in milliseconds.
+    pub duration_ms: u64,
+}
+
+/// The result of `service.delete`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct DeleteReport {
+    /// The unit.
+    pub name: UnitName,
+    /// When that was true, in seconds since 1970.
+    pub deleted_at: f64,
+    /// What was placed is gone too.
+    pub purged_binaries: bool,
+    /// Its data is gone too.
+    pub purged_data: bool,
+    /// Where its data still lies; null where there is none.
+    pub data_kept_in: Option<String>,
+}
+
+/// The result of `service.upgrade`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct UpgradeReport {
+    /// The unit.
+    pub name: UnitName,
+    /// What was placed before.
+    pub from: Option<String>,
+    /// What is placed now.
+    pub to: Option<String>,
+    /// They differ.
+    pub changed: bool,
+    /// How long it took, in milliseconds.
+    pub duration_ms: u64,
+}
+
+/// One thing that was looked at.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct CheckRow {
+    /// What was looked at.
+    pub check: String,
+    /// As it should be.
+    pub ok: bool,
+    /// What was found.
+    pub detail: String,
+}
+
+/// The result of `service.verify`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct VerifyReport {
+    /// The unit.
+    pub name: UnitName,
+    /// All checks are as they should be.
+    pub ok: bool,
+    /// Each check.
+    pub checks: Vec<CheckRow>,
+}
+
+/// The result of `service.logs`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct LogsReport {
+    /// The unit.
+    pub name: UnitName,
+    /// The run that the last line is from; null where it never ran.
+    pub run: Option<RunId>,
+    /// The lines, oldest first, as they were written; bytes that are no UTF-8 are replaced.
+    pub lines: Vec<String>,
+    /// There are earlier lines.
+    pub more: bool,
+}
+
+/// The params of a `service.log` notification.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct LogLine {
+    /// The unit.
+    pub name: UnitName,
+    /// The run.
+    pub run: RunId,
+    /// The line, without its end.
+    pub line: String,
+}
+
+/// The params of a `service.progress` notification.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct ProgressRow {
+    /// The unit.
+    pub name: UnitName,
+    /// What is being done.
+    pub stage: String,
+    /// Done so far, in bytes or steps.
+    pub done: Option<u64>,
+    /// All there is to do, where it is known.
+    pub total: Option<u64>,
+}
+
+/// Something that was noticed, and what to do about it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Finding {
+    /// What was noticed.
+    pub finding: String,
+    /// The next thing to do.
+    pub hint: Option<String>,
+}
+
+/// The result of `service.troubleshoot`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Troubleshooting {
+    /// The unit.
+    pub name: UnitName,
+    /// How it is.
+    pub status: Status,
+    /// Its last five operations, newest first.
+    pub recent_ops: Vec<Operation>,
+    /// The last lines that it wrote.
+    pub log_tail: Vec<String>,
+    /// What Wharf makes of them.
+    pub findings: Vec<Finding>,
+    /// Its processes that live now.
+    pub processes: Vec<i32>,
+}
+
+/// The OpenRPC document.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Document(pub Box<RawValue>);
+
+impl JsonSchema for Document {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Document".into()
+    }
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({ "type": "object" })
+    }
+}
+
+/// The machine, as a person sees it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Machine {
+    /// Its name.
+    pub hostname: Option<String>,
+    /// Its kernel.
+    pub kernel: Option<String>,
+    /// Processors that can be used.
+    pub cpus: u32,
+    /// Memory in all, in bytes.
+    pub memory_total_bytes: u64,
+    /// Memory that can be had, in bytes.
+    pub memory_available_bytes: u64,
+    /// The load of the last minute.
+    pub load_1: f64,
+}
+
+/// The result of `rpc.health`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct DaemonHealth {
+    /// `healthy`, or `degraded` where something of the daemon's own is wrong.
+    pub status: String,
+    /// Always `wharf`.
+    pub service: String,
+    /// The daemon's version.
+    pub version: String,
+    /// The daemon's process.
+    pub pid: u32,
+    /// How long the daemon has lived, in milliseconds.
+    pub uptime_ms: u64,
+    /// Units that were made.
+    pub units: u32,
+    /// Units that run.
+    pub units_running: u32,
+    /// How the processes of a unit are held together: `cgroup`, or `session` where no cgroup can be made.
+    pub containment: String,
+    /// What is wrong with the daemon itself: a full disk, for example.
+    pub problems: Vec<String>,
+    /// The machine.
+    pub machine: Machine,
+}

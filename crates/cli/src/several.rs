@@ -1,0 +1,139 @@
+//! One call for each name: all at the same time, the results in the order of the names.
+
+use futures_util::{StreamExt, stream};
+use serde::de::DeserializeOwned;
+use serde_json::{Value, value::RawValue};
+use wharf_api::{Begun, Outcome as Op};
+use wharf_client::ClientFailure;
+use wharf_model::UnitName;
+
+use crate::{
+    Exit, json,
+    progress::Progress,
+    session::{self, Session},
+    trouble::{Outcome, Trouble},
+};
+
+/// Calls at the same time. More would take the connections of others.
+const AT_ONCE: usize = 16;
+
+/// Questions: answered at once. `text` says a result to a person and what it means for the exit code.
+pub(crate) fn questions<T: DeserializeOwned>(
+    session: &Session,
+    method: &'static str,
+    calls: Vec<(UnitName, Value)>,
+    text: impl Fn(&T) -> (String, Exit),
+) -> Outcome {
+    let asked = Asked { session, method, calls, progress: Progress::silent() };
+    session.block_on(asked.run(|raw| Ok(text(&session::read(raw)?))))
+}
+
+/// Operations: they take time, are watched, and go on where the caller leaves.
+pub(crate) fn operations<T: DeserializeOwned>(
+    session: &Session,
+    method: &'static str,
+    calls: Vec<(UnitName, Value)>,
+    text: impl Fn(&T) -> String,
+) -> Outcome {
+    let names: Vec<String> = calls.iter().map(|(name, _)| name.to_string()).collect();
+    let asked = Asked { session, method, calls, progress: Progress::watched() };
+    let text = |raw: &RawValue| {
+        Ok((
+            match session::read::<Op<T>>(raw)? {
+                Op::Done(report) => text(&report),
+                Op::Begun(begun) => begun_text(&begun),
+            },
+            Exit::Done,
+        ))
+    };
+    session.block_on(async {
+        tokio::select! {
+            outcome = asked.run(text) => outcome,
+            _ = tokio::signal::ctrl_c() => {
+                asked.progress.clear();
+                Err(Trouble::Interrupted(goes_on(method, &names)))
+            }
+        }
+    })
+}
+
+fn begun_text(Begun { operation }: &Begun) -> String {
+    let (kind, name) = (operation.kind, &operation.name);
+    format!("{kind} of {name} has begun as operation {}; `wharf status {name}` says how it is", operation.id)
+}
+
+fn goes_on(method: &str, names: &[String]) -> String {
+    let verb = method.rsplit('.').next().unwrap_or(method);
+    let names = names.join(" ");
+    format!("{verb} of {names} goes on in the daemon; `wharf status {names}` says how it is")
+}
+
+struct Asked<'a> {
+    session: &'a Session,
+    method: &'static str,
+    calls: Vec<(UnitName, Value)>,
+    progress: Progress,
+}
+
+type Answer = Result<Box<RawValue>, ClientFailure>;
+
+impl Asked<'_> {
+    async fn run(&self, text: impl Fn(&RawValue) -> Result<(String, Exit), Trouble>) -> Outcome {
+        // One name alone is exactly the result; its failure is the verb's.
+        if let [(name, params)] = &self.calls[..] {
+            let raw = self.progress.call(&self.session.client, self.method, name, params.clone()).await?;
+            let (text, exit) = text(&raw)?;
+            if self.session.json {
+                self.session.say_json(raw.get())?
+            } else {
+                self.session.say(&text)?
+            }
+            return Ok(exit);
+        }
+        let (mut exit, mut results) = (Exit::Done, vec![]);
+        let mut answers = stream::iter(&self.calls).map(|call| self.call(call)).buffered(AT_ONCE);
+        while let Some(answer) = answers.next().await {
+            let ended = match answer {
+                Ok(raw) => {
+                    let (text, ended) = text(&raw)?;
+                    if self.session.json {
+                        results.push(raw.get().to_owned());
+                    } else {
+                        self.progress.suspend(|| self.session.say(&text))?;
+                    }
+                    ended
+                }
+                Err(failure) => {
+                    let trouble = Trouble::Client(failure);
+                    results.push(trouble.to_json().to_string());
+                    self.progress.suspend(|| trouble.report(self.session.json))
+                }
+            };
+            exit = exit.and(ended);
+        }
+        if self.session.json {
+            self.session.say_json(&format!("[{}]", results.join(",")))?;
+        }
+        Ok(exit)
+    }
+
+    async fn call(&self, (name, params): &(UnitName, Value)) -> Answer {
+        self.progress.call(&self.session.client, self.method, name, params.clone()).await
+    }
+}
+
+/// A result in JSON of a verb that makes it itself.
+pub(crate) fn value(session: &Session, value: &Value) -> Result<(), Trouble> {
+    session.say_json(&json::pretty(&value.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_leaves_is_told_that_it_goes_on() {
+        let said = goes_on("service.start", &["redis".into(), "web".into()]);
+        assert_eq!(said, "start of redis web goes on in the daemon; `wharf status redis web` says how it is");
+    }
+}

@@ -1,0 +1,73 @@
+//! The verbs. A new one is its file in `verbs/` and its line here, where people will read it.
+
+use crate::{session::Session, trouble::Outcome};
+
+/// From a list: the modules, the enum that clap reads, and the way to each verb.
+macro_rules! verbs {
+    (
+        ops { $($Op:ident in $op:ident),* $(,)? }
+        verbs { $($(#[$meta:meta])* $Verb:ident in $verb:ident),* $(,)? }
+    ) => {
+        $(mod $op;)*
+        $(mod $verb;)*
+
+        /// What a service can be asked for: `wharf start`, and the same as `wharf service start`.
+        #[derive(Debug, clap::Subcommand)]
+        pub(crate) enum Op { $($Op($op::$Op)),* }
+
+        /// Everything that can be typed after `wharf`.
+        #[derive(Debug, clap::Subcommand)]
+        pub(crate) enum Verb {
+            #[command(flatten)]
+            Op(Op),
+            $($(#[$meta])* $Verb($verb::$Verb),)*
+            /// The verbs of services once more, under the name of their RPC namespace
+            #[command(subcommand, subcommand_value_name = "VERB", subcommand_help_heading = "Verbs")]
+            Service(Op),
+        }
+
+        impl Op {
+            fn run(self, session: &Session) -> Outcome {
+                match self { $(Self::$Op(verb) => verb.run(session)),* }
+            }
+        }
+
+        impl Verb {
+            pub(crate) fn run(self, session: &Session) -> Outcome {
+                match self {
+                    Self::Op(op) | Self::Service(op) => op.run(session),
+                    $(Self::$Verb(verb) => verb.run(session)),*
+                }
+            }
+        }
+    };
+}
+
+verbs! {
+    ops {
+        List in list,
+        Status in status,
+        Start in start,
+        Stop in stop,
+        Restart in restart,
+        Logs in logs,
+        Troubleshoot in troubleshoot,
+        Health in health,
+        Inspect in inspect,
+        Install in install,
+        Build in build,
+        Upgrade in upgrade,
+        Verify in verify,
+        Delete in delete,
+    }
+    verbs {
+        Run in run,
+        Up in up,
+        Down in down,
+        Daemon in daemon,
+        Rpc in rpc,
+        Completions in completions,
+        Man in man,
+        ServeHello in serve_hello,
+    }
+}

@@ -1,0 +1,53 @@
+//! `wharf install`: place it on this machine.
+
+use wharf_api::{InstallParams, InstallReport, Mode};
+
+use crate::{given, session::Session, several, trouble::Outcome, with::With, words};
+
+/// Fetch, check and place services, without starting them
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  wharf install redis\n  wharf install redis --reset\n  wharf install python-api --mode source")]
+pub(crate) struct Install {
+    #[command(flatten)]
+    names: given::Names,
+    /// Where it comes from
+    #[arg(long, value_enum, default_value_t = given::From::Download)]
+    mode: given::From,
+    /// This version, instead of the known good one
+    #[arg(long, value_name = "VERSION")]
+    version: Option<String>,
+    /// Fetch and place again, even where the same version lies there
+    #[arg(long)]
+    reset: bool,
+    #[command(flatten)]
+    with: With,
+    #[command(flatten)]
+    wait: given::Wait,
+}
+
+impl Install {
+    pub(crate) fn run(self, session: &Session) -> Outcome {
+        let with = self.with.value()?;
+        let calls = given::calls(&self.names.names, |name| {
+            given::params(&InstallParams {
+                name: name.clone(),
+                mode: Mode::from(self.mode),
+                version: self.version.clone(),
+                reset: self.reset,
+                with: with.clone(),
+                wait: !self.wait.no_wait,
+            })
+        })?;
+        several::operations::<InstallReport>(session, "service.install", calls, text)
+    }
+}
+
+fn text(report: &InstallReport) -> String {
+    let version = report.version.as_deref().map_or_else(String::new, |version| format!(" {version}"));
+    let took = words::duration(report.duration_ms);
+    let mut text = format!("{}{version} is installed from {}, after {took}", report.name, report.source);
+    for warning in &report.warnings {
+        text.push_str(&format!("\nwarning: {warning}"));
+    }
+    text
+}

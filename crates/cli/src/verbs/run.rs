@@ -1,0 +1,236 @@
+//! `wharf run`: any program as a service, the unit `command@NAME`.
+
+use std::path::PathBuf;
+
+use clap::ValueHint;
+use serde_json::{Map, Value, json};
+use wharf_api::{StartParams, StartReport};
+use wharf_model::UnitName;
+
+use super::start;
+use crate::{
+    given,
+    session::Session,
+    several,
+    trouble::{Outcome, Trouble},
+    with,
+};
+
+/// Run any program as a service; answers when it is ready
+///
+/// The unit is called command@NAME: `wharf stop command@web` ends it, `wharf logs -f command@web`
+/// follows it. A second run of the same name takes the new parameters at its next start.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  wharf run --name web -- python3 -m http.server 8000
+  wharf run --name web --port http=8000 --health http:/health -- ./server --fast
+  wharf run --name job --env LEVEL=debug --env-file .env --health none -- ./worker")]
+pub(crate) struct Run {
+    /// What it is called: the unit is command@NAME
+    #[arg(long, value_name = "NAME")]
+    name: String,
+    /// A port that it listens on, by a name of your choice; auto lets Wharf choose
+    #[arg(long = "port", value_name = "NAME=NUMBER|auto")]
+    ports: Vec<String>,
+    /// A variable of its environment
+    #[arg(long = "env", value_name = "NAME=VALUE")]
+    env: Vec<String>,
+    /// A file of NAME=VALUE lines, read at each start
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    env_file: Option<PathBuf>,
+    /// Its working folder, instead of this one
+    #[arg(long, value_name = "FOLDER", value_hint = ValueHint::DirPath)]
+    cwd: Option<PathBuf>,
+    /// How it is found to be ready and well: http:/PATH (at its port http, or its only one),
+    /// http@PORT:/PATH, tcp:PORT, exec:COMMAND or none; PORT is a name or a number
+    #[arg(long, value_name = "PROBE")]
+    health: Option<String>,
+    /// What must be at a JSON pointer of the health's answer: /status=healthy
+    #[arg(long, value_name = "POINTER=VALUE", requires = "health")]
+    expect_json: Vec<String>,
+    /// How long it may take to be ready, in seconds
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
+    start_timeout: Option<u64>,
+    /// How long it may take to end before it is killed, in seconds
+    #[arg(long, value_name = "SECONDS")]
+    stop_timeout: Option<u64>,
+    /// The signal that ends it
+    #[arg(long, value_name = "SIGNAL", ignore_case = true, value_parser = ["TERM", "INT", "QUIT", "HUP", "USR1", "USR2", "KILL"])]
+    stop_signal: Option<String>,
+    /// Stop it first, where it runs
+    #[arg(long)]
+    reset: bool,
+    /// Answer when it has begun, not when it is ready
+    #[arg(short, long, visible_alias = "no-wait")]
+    detach: bool,
+    /// The program and its arguments
+    #[arg(last = true, required = true, value_name = "PROGRAM", value_hint = ValueHint::CommandWithArguments)]
+    argv: Vec<String>,
+}
+
+impl Run {
+    pub(crate) fn run(self, session: &Session) -> Outcome {
+        let name = UnitName::new("command", Some(&self.name)).map_err(|e| Trouble::Usage(format!("--name: {e}")))?;
+        let params = StartParams {
+            name: name.clone(),
+            reset: self.reset,
+            version: None,
+            with: Some(self.with()?),
+            wait: !self.detach,
+        };
+        let calls = given::calls(&[name], |_| given::params(&params))?;
+        several::operations::<StartReport>(session, "service.start", calls, start::text)
+    }
+
+    /// The parameters of the service `command` (crates/services/src/catalogue/command.rs).
+    fn with(&self) -> Result<Value, Trouble> {
+        let mut with = Map::new();
+        let cwd = absolute(self.cwd.as_deref().unwrap_or(std::path::Path::new(".")))?;
+        with.insert("argv".into(), json!(argv(&self.argv)?));
+        with.insert("cwd".into(), json!(cwd));
+        for text in &self.env {
+            let (name, value) = with::pair("--env", text)?;
+            with::put_plain(&mut with, "env", name, value.into())?;
+        }
+        if let Some(file) = &self.env_file {
+            with.insert("env_file".into(), json!(absolute(file)?));
+        }
+        for text in &self.ports {
+            let (name, choice) = with::pair("--port", text)?;
+            with::put_plain(&mut with, "ports", name, with::port(choice)?)?;
+        }
+        if let Some(health) = &self.health {
+            let ports: Vec<&str> = self.ports.iter().filter_map(|text| Some(text.split_once('=')?.0)).collect();
+            with.insert("health".into(), probe(health, &ports, &self.expect_json)?);
+        }
+        for (field, seconds) in [("start_timeout_s", self.start_timeout), ("stop_timeout_s", self.stop_timeout)] {
+            if let Some(seconds) = seconds {
+                with.insert(field.into(), json!(seconds));
+            }
+        }
+        if let Some(signal) = &self.stop_signal {
+            with.insert("stop_signal".into(), json!(signal.to_uppercase()));
+        }
+        Ok(with.into())
+    }
+}
+
+/// A program that is named by a path is that path from here, wherever it is started.
+fn argv(argv: &[String]) -> Result<Vec<String>, Trouble> {
+    let mut argv = argv.to_vec();
+    if let Some(program) = argv.first_mut()
+        && program.contains('/')
+    {
+        *program = absolute(std::path::Path::new(program))?;
+    }
+    Ok(argv)
+}
+
+fn absolute(path: &std::path::Path) -> Result<String, Trouble> {
+    let path = std::path::absolute(path)?;
+    path.into_os_string().into_string().map_err(|path| Trouble::Usage(format!("{path:?} is no UTF-8")))
+}
+
+/// The health question of `command`. `ports` are the names that `--port` gave.
+fn probe(text: &str, ports: &[&str], expect_json: &[String]) -> Result<Value, Trouble> {
+    let (kind, rest) = text.split_once(':').unwrap_or((text, ""));
+    let (kind, port) = kind.split_once('@').map_or((kind, None), |(kind, port)| (kind, Some(port)));
+    if kind != "http" && !expect_json.is_empty() {
+        return Err(Trouble::Usage("--expect-json needs a --health of http".into()));
+    }
+    match (kind, port, rest) {
+        ("none", None, "") => Ok(json!("none")),
+        ("http", port, path) if path.starts_with('/') => {
+            let port = match port {
+                Some(port) => port_ref(port),
+                None => usual_port(ports)?.into(),
+            };
+            let mut http = json!({ "port": port, "path": path });
+            for text in expect_json {
+                let (pointer, value) = with::pair("--expect-json", text)?;
+                http["json"][pointer] = with::lenient(value);
+            }
+            Ok(json!({ "http": http }))
+        }
+        ("tcp", None, port) if !port.is_empty() => Ok(json!({ "tcp": { "port": port_ref(port) } })),
+        ("exec", None, command) if !command.is_empty() => Ok(json!({ "exec": ["/bin/sh", "-c", command] })),
+        _ => {
+            let known = "http:/PATH, http@PORT:/PATH, tcp:PORT, exec:COMMAND or none";
+            Err(Trouble::Usage(format!("--health takes {known}, not {text:?}")))
+        }
+    }
+}
+
+fn port_ref(text: &str) -> Value {
+    text.parse::<u16>().map_or_else(|_| text.into(), Value::from)
+}
+
+/// The port that is meant where none is named: the one called http, or the only one.
+fn usual_port<'a>(ports: &[&'a str]) -> Result<&'a str, Trouble> {
+    match ports {
+        [port] => Ok(port),
+        _ => ports.iter().find(|port| **port == "http").copied().ok_or_else(|| {
+            Trouble::Usage("--health http:/PATH needs a --port called http, or one alone; http@PORT:/PATH names one".into())
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Debug, Parser)]
+    struct Line {
+        #[command(flatten)]
+        run: Run,
+    }
+
+    fn with(args: &[&str]) -> Value {
+        Line::try_parse_from([&["wharf"], args].concat()).unwrap().run.with().unwrap()
+    }
+
+    #[test]
+    fn the_program_the_folder_and_the_rest_become_parameters() {
+        let given = with(&[
+            "--name", "web", "--port", "http=8000", "--env", "A=b=c", "--env-file", "/etc/web.env", "--cwd", "/srv",
+            "--stop-signal", "int", "--start-timeout", "60", "--", "bin/server", "--fast",
+        ]);
+        let server = std::env::current_dir().unwrap().join("bin/server");
+        assert_eq!(given["argv"], json!([server, "--fast"]));
+        assert_eq!(given["cwd"], "/srv");
+        assert_eq!(given["env"], json!({ "A": "b=c" }));
+        assert_eq!(given["env_file"], "/etc/web.env");
+        assert_eq!(given["ports"], json!({ "http": 8000 }));
+        assert_eq!((&given["stop_signal"], &given["start_timeout_s"]), (&json!("INT"), &json!(60)));
+    }
+
+    #[test]
+    fn a_program_without_a_slash_is_left_to_path_and_the_folder_is_this_one() {
+        let given = with(&["--name", "web", "--", "python3", "-m", "http.server"]);
+        assert_eq!(given["argv"][0], "python3");
+        assert_eq!(given["cwd"], json!(std::env::current_dir().unwrap()));
+        assert!(given.get("health").is_none());
+    }
+
+    #[test]
+    fn a_probe_is_the_question_of_command() {
+        let asked = |text: &str, ports: &[&str]| probe(text, ports, &[]).unwrap();
+        assert_eq!(asked("http:/health", &["admin", "http"]), json!({"http": {"port": "http", "path": "/health"}}));
+        assert_eq!(asked("http:/", &["main"]), json!({"http": {"port": "main", "path": "/"}}));
+        assert_eq!(asked("http@8000:/a:b", &[]), json!({"http": {"port": 8000, "path": "/a:b"}}));
+        assert_eq!(asked("tcp:main", &[]), json!({"tcp": {"port": "main"}}));
+        assert_eq!(asked("exec:test -e ready", &[]), json!({"exec": ["/bin/sh", "-c", "test -e ready"]}));
+        assert_eq!(asked("none", &[]), json!("none"));
+        let with_json = probe("http@main:/health", &[], &["/status=healthy".into(), "/n=1".into()]).unwrap();
+        assert_eq!(with_json["http"]["json"], json!({"/status": "healthy", "/n": 1}));
+    }
+
+    #[test]
+    fn what_is_no_probe_is_refused() {
+        for bad in ["http", "http:health", "http:/health", "tcp:", "exec:", "none:x", "ping:1", "tcp@a:b"] {
+            assert!(probe(bad, &[], &[]).is_err(), "{bad:?} was taken");
+        }
+        assert!(probe("tcp:main", &[], &["/status=ok".into()]).is_err());
+    }
+}

@@ -1,0 +1,267 @@
+//! Asks: may it begin, must it wait, or is somebody doing it already?
+
+use std::collections::VecDeque;
+
+use wharf_model::{ErrorKind, Failure, OpId, OpKind, OpOutcome, Operation, UnitName, Want};
+
+use crate::{
+    Answer, Ask, Core, Effects, Goal, Life, MAX_WAITING, Now, Record, Ticket, Unit, busy,
+    unit::{Op, Step},
+};
+
+/// What becomes of an ask on a unit that is there.
+enum Admission {
+    /// It begins.
+    Begin,
+    /// The present operation does the same: its end answers both.
+    Join,
+    /// The present operation is given up for it.
+    Supersede,
+    /// It begins when the present operation has ended.
+    Wait,
+}
+
+fn kind(goal: &Goal) -> OpKind {
+    match goal {
+        Goal::Install { .. } => OpKind::Install,
+        Goal::Build { .. } => OpKind::Build,
+        Goal::Start { .. } => OpKind::Start,
+        Goal::Stop { .. } => OpKind::Stop,
+        Goal::Restart => OpKind::Restart,
+        Goal::Delete(_) => OpKind::Delete,
+        Goal::Upgrade { .. } => OpKind::Upgrade,
+    }
+}
+
+fn admit(unit: &Unit, ask: &Ask) -> Admission {
+    if let Life::Unknown { .. } = unit.life {
+        return Admission::Wait;
+    }
+    let Some(op) = &unit.op else { return Admission::Begin };
+    match (op.kind, &ask.goal) {
+        (OpKind::Start | OpKind::Restart, Goal::Start { reset: false }) if ask.declared.is_none() => Admission::Join,
+        (OpKind::Start | OpKind::Restart, Goal::Start { reset: false }) => {
+            let same = ask.declared.as_ref().is_some_and(|d| d.with == unit.with);
+            if same { Admission::Join } else { Admission::Wait }
+        }
+        (OpKind::Restart, Goal::Restart) | (OpKind::Stop, Goal::Stop { .. }) => Admission::Join,
+        (OpKind::Start | OpKind::Restart, Goal::Stop { .. } | Goal::Delete(_)) => Admission::Supersede,
+        (
+            OpKind::Install | OpKind::Build | OpKind::Upgrade | OpKind::Delete | OpKind::Stop | OpKind::Start
+            | OpKind::Restart,
+            _,
+        ) => Admission::Wait,
+    }
+}
+
+impl Core {
+    pub(crate) fn on_ask(&mut self, now: Now, ticket: Ticket, ask: Ask, fx: &mut Effects) {
+        let name = ask.unit.clone();
+        fx.touched.insert(name.clone());
+        let Some(unit) = self.units.get_mut(&name) else {
+            self.ask_of_stranger(now, ticket, ask, fx);
+            return;
+        };
+        match admit(unit, &ask) {
+            Admission::Begin => self.begin(now, ticket, ask, fx),
+            Admission::Join => {
+                let Some(op) = unit.op.as_mut() else { return };
+                if ask.wait {
+                    op.tickets.push(ticket);
+                } else {
+                    let (id, kind, began_at_ms) = (op.id, op.kind, op.began_at_ms);
+                    let outcome = OpOutcome::Running;
+                    let running = Operation { id, name, kind, began_at_ms, ended_at_ms: None, outcome };
+                    fx.answers.push(Answer { ticket, result: Ok(running) });
+                }
+            }
+            Admission::Supersede => {
+                let verb = kind(&ask.goal);
+                let failure = Failure::new(ErrorKind::Conflict, format!("{name} was asked to {verb} meanwhile"))
+                    .about(&name);
+                self.finish(now, &name, OpOutcome::Failed { failure }, fx);
+                self.begin(now, ticket, ask, fx);
+            }
+            Admission::Wait if unit.waiting.len() < MAX_WAITING => unit.waiting.push_back((ticket, ask)),
+            Admission::Wait => {
+                let failure = match &unit.op {
+                    Some(op) => busy(unit, op),
+                    None => Failure::new(ErrorKind::Conflict, format!("{name} is being looked at")),
+                };
+                fx.answers.push(Answer { ticket, result: Err(failure) });
+            }
+        }
+    }
+
+    /// A unit that the core has never heard of: an install or a start of what needs none makes it.
+    fn ask_of_stranger(&mut self, now: Now, ticket: Ticket, ask: Ask, fx: &mut Effects) {
+        let name = ask.unit.clone();
+        let makes = match &ask.goal {
+            Goal::Install { .. } | Goal::Build { .. } => true,
+            Goal::Start { .. } | Goal::Restart => ask.declared.as_ref().is_some_and(|d| !d.needs_install),
+            Goal::Delete(removal) => removal.binaries || removal.data,
+            Goal::Stop { .. } | Goal::Upgrade { .. } => false,
+        };
+        let already_true = matches!(ask.goal, Goal::Stop { .. } | Goal::Delete(_));
+        if makes && (ask.declared.is_some() || already_true) {
+            self.units.insert(name.clone(), Unit::new(name.clone()));
+            self.begin(now, ticket, ask, fx);
+            let nothing_came_of_it = self.units.get(&name).is_some_and(|u| u.op.is_none() && u.last_saved.is_none());
+            if nothing_came_of_it {
+                self.units.remove(&name);
+            }
+        } else if already_true {
+            let id = self.new_op();
+            let (kind, outcome) = (kind(&ask.goal), OpOutcome::Done);
+            let ended_at_ms = Some(now.wall_ms);
+            let op = Operation { id, name, kind, began_at_ms: now.wall_ms, ended_at_ms, outcome };
+            fx.answers.push(Answer { ticket, result: Ok(op) });
+        } else {
+            fx.answers.push(Answer { ticket, result: Err(not_installed(&name)) });
+        }
+    }
+
+    fn begin(&mut self, now: Now, ticket: Ticket, ask: Ask, fx: &mut Effects) {
+        let id = self.new_op();
+        let Some(before) = self.units.get(&ask.unit).cloned() else { return };
+        if let Err(failure) = self.prepare(now, &ask) {
+            // Refused: nothing of it stays.
+            self.units.insert(ask.unit.clone(), before);
+            fx.answers.push(Answer { ticket, result: Err(failure.about(&ask.unit)) });
+            return;
+        }
+        let Some(unit) = self.units.get_mut(&ask.unit) else { return };
+        let mut op = Op {
+            id,
+            kind: kind(&ask.goal),
+            began_at_ms: now.wall_ms,
+            tickets: vec![],
+            steps: steps(&before, &ask.goal),
+            fallback: None,
+            failure: None,
+        };
+        if let Goal::Upgrade { .. } = ask.goal {
+            op.fallback = unit.installed.clone();
+        }
+        let running = unit.operation(&op, None, OpOutcome::Running);
+        if ask.wait {
+            op.tickets.push(ticket);
+        } else {
+            fx.answers.push(Answer { ticket, result: Ok(running.clone()) });
+        }
+        fx.records.push(Record::Op(running));
+        unit.op = Some(op);
+    }
+
+    /// Takes over what was declared and what is wanted, or refuses.
+    fn prepare(&mut self, now: Now, ask: &Ask) -> Result<(), Failure> {
+        let name = &ask.unit;
+        let Some(unit) = self.units.get_mut(name) else { return Err(not_installed(name)) };
+        let starts = matches!(ask.goal, Goal::Start { .. } | Goal::Restart);
+        if let Some(declared) = &ask.declared {
+            let plain_start = matches!(ask.goal, Goal::Start { reset: false });
+            if plain_start && unit.life.run().is_some() && declared.with != unit.with {
+                return Err(Failure::new(ErrorKind::Conflict, format!("{name} runs with other parameters"))
+                    .hint(format!("wharf start {name} --reset starts it again with the new ones")));
+            }
+            unit.with = declared.with.clone();
+            unit.policy = declared.policy.clone();
+            unit.wishes = declared.wishes.clone();
+            unit.needs_install = declared.needs_install;
+        }
+        if (starts || matches!(ask.goal, Goal::Upgrade { .. })) && !unit.is_placed() {
+            return Err(not_installed(name));
+        }
+        if starts && unit.want == Want::Retired {
+            return Err(Failure::new(ErrorKind::Conflict, format!("{name} is retired"))
+                .hint("delete and install it to use it again"));
+        }
+        match ask.goal {
+            Goal::Start { .. } => {
+                unit.want = Want::Up;
+                unit.held = false;
+            }
+            Goal::Restart => {
+                unit.held = false;
+                unit.want = Want::Up;
+                unit.restart_count += 1;
+                unit.last_restart_ms = Some(now.wall_ms);
+            }
+            Goal::Stop { keep_want: false } | Goal::Delete(_) => unit.want = Want::Down,
+            Goal::Stop { keep_want: true } => unit.held = true,
+            Goal::Install { .. } | Goal::Build { .. } | Goal::Upgrade { .. } => {}
+        }
+        if starts {
+            // Somebody looked at it and asked again: earlier deaths are not held against it.
+            unit.deaths.forgive();
+            if let Some((port, number, rival)) = self.port_rival(name) {
+                return Err(Failure::new(ErrorKind::PortTaken, format!("port {number} ({port}) belongs to the unit {rival}"))
+                    .while_doing(format_args!("start {name}"))
+                    .hint(format!("stop {rival}, or let Wharf choose: wharf start {name} --port {port}=auto")));
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends the unit's operation: the log, the callers, and the next ask that waits.
+    pub(crate) fn finish(&mut self, now: Now, name: &UnitName, outcome: OpOutcome, fx: &mut Effects) {
+        let Some(unit) = self.units.get_mut(name) else { return };
+        let Some(op) = unit.op.take() else { return };
+        let ended = unit.operation(&op, Some(now.wall_ms), outcome);
+        for ticket in op.tickets {
+            let result = match &ended.outcome {
+                OpOutcome::Failed { failure } => Err(failure.clone()),
+                OpOutcome::Running | OpOutcome::Done | OpOutcome::Interrupted => Ok(ended.clone()),
+            };
+            fx.answers.push(Answer { ticket, result });
+        }
+        unit.remember(ended.clone());
+        fx.records.push(Record::Op(ended));
+    }
+
+    /// The unit's operation cannot be done. An upgrade goes back first, then tells.
+    pub(crate) fn fail(&mut self, now: Now, name: &UnitName, failure: Failure, fx: &mut Effects) {
+        let Some(unit) = self.units.get_mut(name) else { return };
+        let Some(op) = unit.op.as_mut() else { return };
+        let failure = failure.while_doing(format_args!("{} {name}", op.kind)).about(name);
+        if let Some(old) = op.fallback.take() {
+            op.failure = Some(failure.hint(format!("version {} runs again; wharf logs {name}", old.version)));
+            op.steps = VecDeque::from([Step::Stop, Step::Start { run: None }]);
+            unit.installed = Some(old);
+            return;
+        }
+        let failure = op.failure.take().unwrap_or(failure);
+        self.finish(now, name, OpOutcome::Failed { failure }, fx);
+    }
+
+    pub(crate) fn op_is(&self, name: &UnitName, id: OpId) -> bool {
+        self.units.get(name).and_then(|u| u.op.as_ref()).is_some_and(|op| op.id == id)
+    }
+}
+
+fn steps(unit: &Unit, goal: &Goal) -> VecDeque<Step> {
+    let start = Step::Start { run: None };
+    let steps = match goal {
+        Goal::Install { version, reset } => {
+            vec![Step::Place { version: version.clone(), reset: *reset, build: false, begun: false }]
+        }
+        Goal::Build { version } => {
+            vec![Step::Place { version: version.clone(), reset: false, build: true, begun: false }]
+        }
+        Goal::Start { reset: false } => vec![start],
+        Goal::Start { reset: true } | Goal::Restart => vec![Step::Stop, start],
+        Goal::Stop { .. } => vec![Step::Stop],
+        Goal::Delete(removal) => vec![Step::Stop, Step::Remove { removal: *removal, begun: false }],
+        Goal::Upgrade { version } => {
+            let place = Step::Place { version: version.clone(), reset: false, build: false, begun: false };
+            if unit.life.run().is_some() { vec![place, Step::Stop, start] } else { vec![place] }
+        }
+    };
+    steps.into()
+}
+
+fn not_installed(name: &UnitName) -> Failure {
+    Failure::new(ErrorKind::Conflict, format!("{name} is not installed"))
+        .hint(format!("wharf install {name}"))
+        .about(name)
+}

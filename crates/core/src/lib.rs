@@ -1,0 +1,189 @@
+//! The decisions of Wharf, without clock, IO or chance.
+//!
+//! ```text
+//!   Ask      ─┐                     ┌─ Record   to the journal, durable before anything else happens
+//!   Fact     ─┼─>  Core::step  ──>  ├─ Act      to the world; its result comes back as a Fact
+//!   Deadline ─┘   (now, event)      ├─ Notice   to whoever listens
+//!                                   └─ Answer   to the caller that asked
+//! ```
+//!
+//! The core owns the state of every unit and the operation that is being done on it. It refuses
+//! to know what a service is, how a process is made, or where a record is kept. Old news changes
+//! nothing: every fact and deadline of a run carries its RunId, and one that is not the unit's
+//! present run is dropped.
+//!
+//! A unit has one [`Life`] (what its processes do) and at most one operation (what somebody waits
+//! for). Facts and deadlines change the life; `advance` then asks of the operation's first step
+//! whether it is true already, and does the next thing if it is not. So an operation never has to
+//! know on which of many paths its step became true.
+
+mod advance;
+mod ask;
+mod deadline;
+mod deaths;
+mod event;
+mod fact;
+mod unit;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use wharf_model::{ErrorKind, Failure, OpId, OpOutcome, Operation, RunId, UnitName};
+
+pub use deadline::Timer;
+pub use deaths::{Deaths, Verdict as DeathVerdict};
+pub use event::{
+    Act, Answer, Ask, Declared, Effects, Event, Fact, FoundRun, Goal, Notice, Now, Record, Removal, Ticket, Wishes,
+};
+pub use unit::{Cause, Life, Saved, Unit};
+
+use unit::Op;
+
+/// How many asks may wait behind a unit's operation.
+const MAX_WAITING: usize = 16;
+/// How many ended operations a unit remembers.
+const OPS_KEPT: usize = 32;
+
+/// All units and what is being done on them.
+#[derive(Debug, Clone, Default)]
+pub struct Core {
+    units: BTreeMap<UnitName, Unit>,
+    deadlines: BTreeSet<(u64, UnitName, RunId, Timer)>,
+    next_run: u64,
+    next_op: u64,
+}
+
+impl Core {
+    /// From what the journal holds. Live runs come back as `unknown`; a [`Act::Look`] for each is in the effects.
+    pub fn restore(saved: Vec<Saved>, ops: Vec<Operation>, next_run: u64, next_op: u64) -> (Self, Effects) {
+        let mut core = Self { next_run, next_op, ..Self::default() };
+        let mut fx = Effects::default();
+        for one in saved {
+            let unit = Unit::restored(one);
+            if let Some(run) = unit.life.run() {
+                fx.acts.push(Act::Look { unit: unit.name.clone(), run });
+            }
+            fx.touched.insert(unit.name.clone());
+            core.units.insert(unit.name.clone(), unit);
+        }
+        for mut op in ops {
+            if op.outcome == OpOutcome::Running {
+                op.outcome = OpOutcome::Interrupted;
+                fx.records.push(Record::Op(op.clone()));
+            }
+            if let Some(unit) = core.units.get_mut(&op.name) {
+                unit.remember(op);
+            }
+        }
+        (core, fx)
+    }
+
+    /// One step: what has happened, and what follows from it.
+    pub fn step(&mut self, now: Now, event: Event) -> Effects {
+        let mut fx = Effects::default();
+        match event {
+            Event::Ask(ticket, ask) => self.on_ask(now, ticket, ask, &mut fx),
+            Event::Fact(fact) => self.on_fact(now, fact, &mut fx),
+            Event::Deadline => self.on_deadline(now, &mut fx),
+        }
+        self.settle(now, &mut fx);
+        fx
+    }
+
+    /// When `Event::Deadline` is next due, on the clock of [`Now::boot_ms`].
+    pub fn next_deadline(&self) -> Option<u64> {
+        self.deadlines.first().map(|d| d.0)
+    }
+
+    /// The last run and the last operation number that were handed out.
+    pub fn counters(&self) -> (u64, u64) {
+        (self.next_run, self.next_op)
+    }
+
+    /// A unit by name.
+    pub fn unit(&self, name: &UnitName) -> Option<&Unit> {
+        self.units.get(name)
+    }
+
+    /// All units, in order of their names.
+    pub fn units(&self) -> impl Iterator<Item = &Unit> {
+        self.units.values()
+    }
+
+    /// Brings every touched unit's operation forward until nothing moves, then records what changed.
+    fn settle(&mut self, now: Now, fx: &mut Effects) {
+        // Each pass either ends a step, answers an ask, or is the last: bounded by what waits.
+        for name in fx.touched.clone() {
+            while self.advance(now, &name, fx) {}
+            let Some(unit) = self.units.get_mut(&name) else { continue };
+            let phase = unit.phase();
+            if unit.told != phase {
+                let why = unit.last_error.clone().unwrap_or_default();
+                fx.notices.push(Notice::Phase { unit: name.clone(), from: unit.told, to: phase, why });
+                unit.told = phase;
+            }
+            let saved = unit.saved();
+            if unit.last_saved.as_ref() != Some(&saved) {
+                unit.last_saved = Some(saved.clone());
+                fx.records.push(Record::Unit(Box::new(saved)));
+            }
+        }
+    }
+
+    fn new_run(&mut self) -> RunId {
+        self.next_run += 1;
+        RunId(self.next_run)
+    }
+
+    fn new_op(&mut self) -> OpId {
+        self.next_op += 1;
+        OpId(self.next_op)
+    }
+
+    fn schedule(&mut self, at: u64, unit: &UnitName, run: RunId, timer: Timer) {
+        self.deadlines.insert((at, unit.clone(), run, timer));
+    }
+
+    /// The unit that has, or will have, one of these ports while `name` wants it.
+    fn port_rival(&self, name: &UnitName) -> Option<(String, u16, UnitName)> {
+        let unit = self.units.get(name)?;
+        for (port_name, number) in unit.fixed_ports() {
+            let rival = self.units.values().find(|other| {
+                other.name != *name && other.is_up_or_wanted() && other.fixed_ports().any(|(_, n)| n == number)
+            });
+            if let Some(rival) = rival {
+                return Some((port_name.to_owned(), number, rival.name.clone()));
+            }
+        }
+        None
+    }
+
+    /// The rules that hold after every step. A text names the first that is broken.
+    pub fn check(&self) -> Result<(), String> {
+        let mut runs = BTreeMap::new();
+        for unit in self.units.values() {
+            if let Some(run) = unit.life.run() {
+                if run.0 > self.next_run {
+                    return Err(format!("{}: run {run} was never handed out", unit.name));
+                }
+                if let Some(other) = runs.insert(run, &unit.name) {
+                    return Err(format!("run {run} belongs to {other} and to {}", unit.name));
+                }
+            }
+            unit.check().map_err(|e| format!("{}: {e}", unit.name))?;
+            if unit.life.run().is_none() && matches!(unit.life, Life::Backoff { .. } | Life::Blocked { .. }) {
+                let awaited = self.deadlines.iter().any(|(_, n, _, t)| *n == unit.name && *t == Timer::Retry);
+                if !awaited {
+                    return Err(format!("{}: waits for a retry that nothing will bring", unit.name));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Says that a unit is busy with something that must end first.
+fn busy(unit: &Unit, op: &Op) -> Failure {
+    Failure::new(ErrorKind::Conflict, format!("{} is busy: {} (operation {})", unit.name, op.kind, op.id))
+        .hint(format!("wait for it to end: wharf status {}", unit.name))
+        .about(&unit.name)
+}

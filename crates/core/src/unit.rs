@@ -1,0 +1,399 @@
+//! A unit: what is wanted, what its processes do, and the operation on it.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+};
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use wharf_model::{
+    Exit, Failure, Health, Installed, OpId, OpKind, OpOutcome, Operation, Phase, Policy, RunId, UnitName, Verdict, Want,
+};
+
+use crate::{Declared, Deaths, OPS_KEPT, Removal, Ticket, Wishes, event::Ask};
+
+/// What a unit's processes do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Life {
+    /// None lives.
+    Idle,
+    /// They are being made, or live and are not ready.
+    Starting {
+        /// The run.
+        run: RunId,
+        /// The main process, once it is made.
+        pid: Option<i32>,
+        /// When the start began, by the boot clock.
+        since_ms: u64,
+    },
+    /// It was ready, and its main process lives.
+    Up {
+        /// The run.
+        run: RunId,
+        /// The main process.
+        pid: i32,
+        /// When it got ready, by the boot clock.
+        since_ms: u64,
+        /// Since when it has been healthy without a break, by the boot clock.
+        healthy_since_ms: u64,
+        /// Failed probes in a row.
+        fails: u32,
+        /// The last probe said that something is wrong that a restart does not mend.
+        degraded: bool,
+    },
+    /// It will be started again.
+    Backoff {
+        /// When, by the boot clock.
+        until_ms: u64,
+        /// Why it ended.
+        reason: Failure,
+    },
+    /// It is wanted, and something outside it stands in the way. Tried again without counting.
+    Blocked {
+        /// When, by the boot clock.
+        until_ms: u64,
+        /// What.
+        reason: Failure,
+    },
+    /// Given up.
+    Failed {
+        /// Why.
+        reason: Failure,
+    },
+    /// Its processes are being ended.
+    Stopping {
+        /// The run.
+        run: RunId,
+        /// The main process, while it lives.
+        pid: Option<i32>,
+        /// Why.
+        cause: Cause,
+        /// How the main process ended, once it has.
+        exit: Option<Exit>,
+        /// SIGKILL was sent.
+        killed: bool,
+    },
+    /// A run is recorded and has not been looked at.
+    Unknown {
+        /// The run.
+        run: RunId,
+        /// What it was when it was recorded.
+        was: Phase,
+    },
+}
+
+/// Why processes are being ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Cause {
+    /// Somebody asked.
+    Asked,
+    /// It died or is sick, and the reason counts as a death.
+    Death {
+        /// What is said about it.
+        reason: Failure,
+        /// How long it had been healthy without a break.
+        healthy_for_ms: u64,
+    },
+}
+
+impl Life {
+    /// The present run.
+    pub fn run(&self) -> Option<RunId> {
+        match self {
+            Self::Starting { run, .. } | Self::Up { run, .. } | Self::Stopping { run, .. } | Self::Unknown { run, .. } => {
+                Some(*run)
+            }
+            Self::Idle | Self::Backoff { .. } | Self::Blocked { .. } | Self::Failed { .. } => None,
+        }
+    }
+
+    /// The main process, while it lives.
+    pub fn pid(&self) -> Option<i32> {
+        match self {
+            Self::Starting { pid, .. } | Self::Stopping { pid, .. } => *pid,
+            Self::Up { pid, .. } => Some(*pid),
+            Self::Idle | Self::Backoff { .. } | Self::Blocked { .. } | Self::Failed { .. } | Self::Unknown { .. } => None,
+        }
+    }
+}
+
+/// One thing to be made true.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Step {
+    Place { version: Option<String>, reset: bool, build: bool, begun: bool },
+    Stop,
+    Start { run: Option<RunId> },
+    Remove { removal: Removal, begun: bool },
+}
+
+/// What somebody waits for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Op {
+    pub id: OpId,
+    pub kind: OpKind,
+    pub began_at_ms: i64,
+    pub tickets: Vec<Ticket>,
+    pub steps: VecDeque<Step>,
+    /// An upgrade that fails goes back to this, then tells why.
+    pub fallback: Option<Installed>,
+    pub failure: Option<Failure>,
+}
+
+/// A unit.
+#[derive(Debug, Clone)]
+pub struct Unit {
+    /// Its name.
+    pub name: UnitName,
+    /// What the operator wants.
+    pub want: Want,
+    /// It was stopped for the life of this daemon only: still wanted, and left alone.
+    pub held: bool,
+    /// What its processes do.
+    pub life: Life,
+    /// What is placed.
+    pub installed: Option<Installed>,
+    /// Something must be placed before it can start.
+    pub needs_install: bool,
+    /// Its parameters.
+    pub with: Arc<Value>,
+    /// How it is supervised.
+    pub policy: Policy,
+    /// The ports that it asks for.
+    pub wishes: Wishes,
+    /// The ports that it was given last.
+    pub ports: BTreeMap<String, u16>,
+    /// When the present run began, in milliseconds since 1970.
+    pub started_at_ms: Option<i64>,
+    /// Restarts in its whole life.
+    pub restart_count: u32,
+    /// When the last of them was, in milliseconds since 1970.
+    pub last_restart_ms: Option<i64>,
+    /// How the last run ended.
+    pub last_exit: Option<Exit>,
+    /// The last probe's answer, and when it came, in milliseconds since 1970.
+    pub last_health: Option<(i64, Health)>,
+    /// When it was last found healthy, in milliseconds since 1970.
+    pub last_healthy_at_ms: Option<i64>,
+    /// What last went wrong.
+    pub last_error: Option<String>,
+    /// Deaths that still count.
+    pub deaths: Deaths,
+    /// Ended operations, oldest first.
+    pub ops: VecDeque<Operation>,
+    pub(crate) op: Option<Op>,
+    pub(crate) waiting: VecDeque<(Ticket, Ask)>,
+    pub(crate) probing: bool,
+    pub(crate) told: Phase,
+    pub(crate) last_saved: Option<Saved>,
+}
+
+/// The part of a unit that survives the daemon.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub struct Saved {
+    pub name: UnitName,
+    pub want: Want,
+    pub phase: Phase,
+    pub run: Option<RunId>,
+    pub reason: Option<Failure>,
+    pub installed: Option<Installed>,
+    pub needs_install: bool,
+    pub with: Arc<Value>,
+    pub policy: Policy,
+    pub wishes: Wishes,
+    pub ports: BTreeMap<String, u16>,
+    pub started_at_ms: Option<i64>,
+    pub restart_count: u32,
+    pub last_restart_ms: Option<i64>,
+    pub last_exit: Option<Exit>,
+    pub deaths: Deaths,
+}
+
+impl Unit {
+    pub(crate) fn new(name: UnitName) -> Self {
+        Self {
+            name,
+            want: Want::Down,
+            held: false,
+            life: Life::Idle,
+            installed: None,
+            needs_install: true,
+            with: Arc::new(Value::Null),
+            policy: Policy::default(),
+            wishes: Wishes::new(),
+            ports: BTreeMap::new(),
+            started_at_ms: None,
+            restart_count: 0,
+            last_restart_ms: None,
+            last_exit: None,
+            last_health: None,
+            last_healthy_at_ms: None,
+            last_error: None,
+            deaths: Deaths::default(),
+            ops: VecDeque::new(),
+            op: None,
+            waiting: VecDeque::new(),
+            probing: false,
+            told: Phase::NotInstalled,
+            last_saved: None,
+        }
+    }
+
+    /// A unit that nobody has made, as its service would declare it. For reports only.
+    pub fn blank(name: UnitName, declared: Option<Declared>) -> Self {
+        let mut unit = Self::new(name);
+        if let Some(declared) = declared {
+            unit.with = declared.with;
+            unit.policy = declared.policy;
+            unit.wishes = declared.wishes;
+            unit.needs_install = declared.needs_install;
+        }
+        unit
+    }
+
+    pub(crate) fn restored(saved: Saved) -> Self {
+        let life = match (saved.run, saved.phase, saved.reason.clone()) {
+            (Some(run), was, _) => Life::Unknown { run, was },
+            (None, Phase::Failed, Some(reason)) => Life::Failed { reason },
+            // A wait for a retry does not outlive the daemon: what is wanted is started at once.
+            (None, _, _) => Life::Idle,
+        };
+        let mut unit = Self::new(saved.name.clone());
+        unit.last_error = saved.reason.as_ref().map(|r| r.message.clone());
+        unit.want = saved.want;
+        unit.life = life;
+        unit.installed = saved.installed.clone();
+        unit.needs_install = saved.needs_install;
+        unit.with = saved.with.clone();
+        unit.policy = saved.policy.clone();
+        unit.wishes = saved.wishes.clone();
+        unit.ports = saved.ports.clone();
+        unit.started_at_ms = saved.started_at_ms;
+        unit.restart_count = saved.restart_count;
+        unit.last_restart_ms = saved.last_restart_ms;
+        unit.last_exit = saved.last_exit.clone();
+        unit.deaths = saved.deaths.clone();
+        unit.last_saved = Some(saved);
+        unit.told = unit.phase();
+        unit
+    }
+
+    /// The part of it that survives the daemon.
+    pub fn saved(&self) -> Saved {
+        let reason = match &self.life {
+            Life::Backoff { reason, .. } | Life::Blocked { reason, .. } | Life::Failed { reason } => Some(reason.clone()),
+            Life::Idle | Life::Starting { .. } | Life::Up { .. } | Life::Stopping { .. } | Life::Unknown { .. } => None,
+        };
+        // Degraded and unhealthy are found again by the next probe: not worth a commit.
+        let phase = match (&self.life, self.phase()) {
+            (Life::Up { .. }, _) => Phase::Running,
+            (Life::Unknown { was, .. }, _) => *was,
+            (_, phase) => phase,
+        };
+        Saved {
+            name: self.name.clone(),
+            want: self.want,
+            phase,
+            run: self.life.run(),
+            reason,
+            installed: self.installed.clone(),
+            needs_install: self.needs_install,
+            with: self.with.clone(),
+            policy: self.policy.clone(),
+            wishes: self.wishes.clone(),
+            ports: self.ports.clone(),
+            started_at_ms: self.started_at_ms,
+            restart_count: self.restart_count,
+            last_restart_ms: self.last_restart_ms,
+            last_exit: self.last_exit.clone(),
+            deaths: self.deaths.clone(),
+        }
+    }
+
+    /// What it is, in one word.
+    pub fn phase(&self) -> Phase {
+        match &self.life {
+            Life::Idle if self.is_placed() => Phase::Stopped,
+            Life::Idle => Phase::NotInstalled,
+            Life::Starting { .. } => Phase::Starting,
+            Life::Up { fails: 0, degraded: false, .. } => Phase::Running,
+            Life::Up { fails: 0, degraded: true, .. } => Phase::Degraded,
+            Life::Up { .. } => Phase::Unhealthy,
+            Life::Backoff { .. } => Phase::Backoff,
+            Life::Blocked { .. } => Phase::Blocked,
+            Life::Failed { .. } => Phase::Failed,
+            Life::Stopping { .. } => Phase::Stopping,
+            Life::Unknown { .. } => Phase::Unknown,
+        }
+    }
+
+    /// Nothing more must be placed before it can start.
+    pub fn is_placed(&self) -> bool {
+        self.installed.is_some() || !self.needs_install
+    }
+
+    /// The present operation's number and kind.
+    pub fn busy_with(&self) -> Option<(OpId, OpKind)> {
+        self.op.as_ref().map(|op| (op.id, op.kind))
+    }
+
+    /// How the last probe found it; nothing where it does not run.
+    pub fn is_healthy(&self) -> Option<bool> {
+        let live = matches!(self.life, Life::Up { .. } | Life::Starting { .. });
+        let (_, health) = self.last_health.as_ref().filter(|_| live)?;
+        Some(health.verdict == Verdict::Healthy)
+    }
+
+    /// When it will be started again, by the boot clock.
+    pub fn retry_at_ms(&self) -> Option<u64> {
+        match &self.life {
+            Life::Backoff { until_ms, .. } | Life::Blocked { until_ms, .. } => Some(*until_ms),
+            Life::Idle
+            | Life::Starting { .. }
+            | Life::Up { .. }
+            | Life::Failed { .. }
+            | Life::Stopping { .. }
+            | Life::Unknown { .. } => None,
+        }
+    }
+
+    pub(crate) fn is_up_or_wanted(&self) -> bool {
+        self.want == Want::Up || self.life.run().is_some()
+    }
+
+    /// The ports whose numbers are known: those asked for by number, and those chosen earlier.
+    pub fn fixed_ports(&self) -> impl Iterator<Item = (&str, u16)> {
+        self.wishes.iter().filter_map(|(name, wish)| {
+            let number = wish.or_else(|| self.ports.get(name).copied())?;
+            Some((name.as_str(), number))
+        })
+    }
+
+    pub(crate) fn remember(&mut self, op: Operation) {
+        if self.ops.len() == OPS_KEPT {
+            self.ops.pop_front();
+        }
+        self.ops.push_back(op);
+    }
+
+    pub(crate) fn operation(&self, op: &Op, ended_at_ms: Option<i64>, outcome: OpOutcome) -> Operation {
+        Operation { id: op.id, name: self.name.clone(), kind: op.kind, began_at_ms: op.began_at_ms, ended_at_ms, outcome }
+    }
+
+    pub(crate) fn check(&self) -> Result<(), &'static str> {
+        if self.probing && self.life.run().is_none() {
+            return Err("a probe is out and there is no run");
+        }
+        if !self.waiting.is_empty() && self.op.is_none() && !matches!(self.life, Life::Unknown { .. }) {
+            return Err("asks wait behind nothing");
+        }
+        if self.want == Want::Down && self.op.is_none() && matches!(self.life, Life::Starting { .. } | Life::Up { .. }) {
+            return Err("it runs and nobody wants it");
+        }
+        if matches!(self.life, Life::Starting { .. } | Life::Up { .. }) && !self.is_placed() {
+            return Err("it runs and is not installed");
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,294 @@
+//! Acts: each is a task that does one thing through the service's code and ends in a fact.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs, io,
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
+
+use wharf_core::{Act, Effects, Fact, FoundRun, Removal, Unit};
+use wharf_model::{ErrorKind, Failure, Health, Installed, RunId, Signal, UnitName};
+use wharf_runtime::{
+    launch::{Found, LiveRun},
+    ports,
+};
+use wharf_services::{Context, Wanted};
+
+use crate::{engine::Shared, logs};
+
+/// Logs of this many runs are kept beside the present one.
+const LOGS_KEPT: usize = 5;
+/// How many of a dead run's last lines are told with its death.
+const LAST_WORDS: usize = 10;
+
+/// The unit that an act is about.
+pub fn unit_of(act: &Act) -> &UnitName {
+    match act {
+        Act::Place { unit, .. }
+        | Act::Launch { unit, .. }
+        | Act::Probe { unit, .. }
+        | Act::Terminate { unit, .. }
+        | Act::Kill { unit, .. }
+        | Act::Look { unit, .. }
+        | Act::Forget { unit, .. }
+        | Act::Remove { unit, .. } => unit,
+    }
+}
+
+/// Looks at every recorded run, then tells that all were looked at.
+pub fn boot(shared: &Arc<Shared>, first: &Effects) {
+    let looked_at = |act: &Act| match act {
+        Act::Look { unit, run } => Some((unit.clone(), *run)),
+        // A core that was just restored asks for nothing else.
+        Act::Place { .. }
+        | Act::Launch { .. }
+        | Act::Probe { .. }
+        | Act::Terminate { .. }
+        | Act::Kill { .. }
+        | Act::Forget { .. }
+        | Act::Remove { .. } => None,
+    };
+    let looks: Vec<_> = first.acts.iter().filter_map(looked_at).collect();
+    let shared = shared.clone();
+    shared.tasks.clone().spawn(async move {
+        for (unit, run) in looks {
+            look(&shared, unit, run).await;
+        }
+        shared.tell(Fact::Booted);
+    });
+}
+
+/// Begins an act. It never waits here.
+pub fn begin(shared: &Arc<Shared>, act: Act, unit: Option<&Unit>) {
+    let cx = unit.map(|u| shared.context(u));
+    let tasks = shared.tasks.clone();
+    let shared = shared.clone();
+    match act {
+        Act::Place { unit: name, op, version, reset, build } => {
+            let Some(cx) = cx else { return };
+            tasks.spawn(async move {
+                let want = Wanted { version, reset };
+                let result = place(&shared, &cx, &want, build).await;
+                shared.tell(Fact::Placed { unit: name, op, result });
+            });
+        }
+        Act::Launch { run, .. } => {
+            let (Some(unit), Some(cx)) = (unit.cloned(), cx) else { return };
+            tasks.spawn(async move { launch(&shared, unit, cx, run).await });
+        }
+        Act::Probe { unit: name, run } => {
+            let Some(cx) = cx else { return };
+            tasks.spawn(async move {
+                let health = probe(&shared, &cx).await;
+                shared.tell(Fact::Probed { unit: name, run, health });
+            });
+        }
+        Act::Terminate { run, .. } => {
+            let Some(cx) = cx else { return };
+            tasks.spawn(async move { terminate(&shared, &cx, run).await });
+        }
+        Act::Kill { run, .. } => {
+            if let Some(live) = shared.hands.live(run) {
+                tasks.spawn_blocking(move || live.kill_all());
+            }
+        }
+        Act::Look { unit: name, run } => {
+            tasks.spawn(async move { look(&shared, name, run).await });
+        }
+        Act::Forget { unit: name, run } => {
+            tasks.spawn(async move {
+                shared.hands.drop_run(run);
+                shared.launcher.forget(&name, run).await;
+                logs::prune(&shared.layout.logs(&name), LOGS_KEPT);
+            });
+        }
+        Act::Remove { unit: name, op, removal } => {
+            let installed = unit.and_then(|u| u.installed.clone());
+            tasks.spawn_blocking(move || {
+                let result = remove(&shared, &name, installed, removal);
+                shared.tell(Fact::Removed { unit: name, op, result });
+            });
+        }
+    }
+}
+
+fn not_known(unit: &UnitName) -> Failure {
+    Failure::new(ErrorKind::NotFound, format!("this Wharf has no service for {unit}")).about(unit)
+}
+
+async fn place(shared: &Shared, cx: &Context, want: &Wanted, build: bool) -> Result<Option<Installed>, Failure> {
+    let service = shared.service(&cx.unit).map_err(|_| not_known(&cx.unit))?.clone();
+    shared.layout.create_unit(&cx.unit)?;
+    if build {
+        return service.build(cx, want).await.map(|built| built.installed);
+    }
+    if !service.needs_install() {
+        // Nothing to place, but what it needs must be there.
+        return service.install(cx, want).await.map(|_| None);
+    }
+    service.install(cx, want).await.map(Some)
+}
+
+/// Port preflight, the unit's folders, then the service's own start.
+async fn launch(shared: &Arc<Shared>, unit: Unit, mut cx: Context, run: RunId) {
+    let name = unit.name.clone();
+    match make_run(shared, &unit, &mut cx).await {
+        Ok((pid, live)) => {
+            tracing::info!("Started {name} with PID {pid}{}", ports_text(&cx.ports));
+            shared.tell(Fact::Launched { unit: name.clone(), run, pid, ports: cx.ports });
+            watch(shared, name, run, live).await;
+        }
+        Err(failure) => {
+            // A start that failed after its spawn leaves nothing behind.
+            if let Some(live) = shared.hands.live(run) {
+                live.kill_all();
+                live.emptied().await;
+            }
+            tracing::warn!("{name} was not started: {failure}");
+            shared.tell(Fact::NotLaunched { unit: name.clone(), run, failure: failure.about(&name) });
+        }
+    }
+}
+
+fn ports_text(ports: &BTreeMap<String, u16>) -> String {
+    let list: Vec<String> = ports.iter().map(|(name, n)| format!("{name} {n}")).collect();
+    if list.is_empty() { String::new() } else { format!(" on port {}", list.join(", ")) }
+}
+
+async fn make_run(shared: &Arc<Shared>, unit: &Unit, cx: &mut Context) -> Result<(i32, LiveRun), Failure> {
+    let service = shared.service(&unit.name).map_err(|_| not_known(&unit.name))?.clone();
+    shared.layout.create_unit(&unit.name)?;
+    cx.ports = choose_ports(shared, unit)?;
+    let made = service.start(cx).await?;
+    let run = cx.run.unwrap_or(RunId(0));
+    let live = shared.hands.live(run).ok_or_else(|| {
+        Failure::new(ErrorKind::Internal, format!("the service's start made no run of {}", unit.name))
+            .hint("a service's start must end in cx.run(…).spawn()")
+    })?;
+    Ok((made.pid, live))
+}
+
+/// Every port is tried by a real bind before anything is started.
+fn choose_ports(shared: &Shared, unit: &Unit) -> Result<BTreeMap<String, u16>, Failure> {
+    let world = shared.world.load();
+    let mut promised: BTreeSet<u16> = world
+        .values()
+        .filter(|other| other.name != unit.name)
+        .flat_map(|other| other.fixed_ports().map(|(_, n)| n).collect::<Vec<_>>())
+        .collect();
+    let mut chosen = BTreeMap::new();
+    for (port, wish) in &unit.wishes {
+        let sticky = || unit.ports.get(port).copied().filter(|n| ports::check(*n).is_ok());
+        let number = match wish {
+            Some(number) => {
+                ports::check(*number).map_err(|holder| holder.failure(&unit.name, port))?;
+                *number
+            }
+            None => match sticky() {
+                Some(number) => number,
+                None => ports::free_but(&promised)?,
+            },
+        };
+        tracing::debug!("✓ Port {number} available for {} service", unit.name);
+        promised.insert(number);
+        chosen.insert(port.clone(), number);
+    }
+    Ok(chosen)
+}
+
+/// Until nothing of the run lives.
+async fn watch(shared: &Arc<Shared>, unit: UnitName, run: RunId, live: LiveRun) {
+    let exit = live.exited().await;
+    let last_words = logs::tail(&shared.layout.log(&unit, run), LAST_WORDS).map(|t| t.lines).unwrap_or_default();
+    let empty = live.is_empty();
+    shared.tell(Fact::Exited { unit: unit.clone(), run, exit, empty, last_words });
+    if !empty {
+        live.emptied().await;
+        shared.tell(Fact::Emptied { unit, run });
+    }
+}
+
+/// Asks once. Whatever goes wrong with the asking is an answer too.
+pub async fn probe(shared: &Shared, cx: &Context) -> Health {
+    let Ok(service) = shared.service(&cx.unit) else { return Health::unhealthy("this Wharf has no such service") };
+    let limit = Duration::from_millis(cx.probe_timeout_ms);
+    match tokio::time::timeout(limit, service.health(cx)).await {
+        Ok(Ok(health)) => health,
+        Ok(Err(failure)) => Health::unhealthy(failure.message),
+        Err(_) => Health::unhealthy(format!("no answer within {} ms", cx.probe_timeout_ms)),
+    }
+}
+
+async fn terminate(shared: &Shared, cx: &Context, run: RunId) {
+    let Some(live) = shared.hands.live(run) else { return };
+    let asked = match shared.service(&cx.unit) {
+        Ok(service) => service.stop(cx).await,
+        Err(_) => Err(not_known(&cx.unit)),
+    };
+    // What cannot be asked by its own code is asked the common way.
+    if let Err(failure) = asked {
+        tracing::warn!("{}: {failure}; SIGTERM instead", cx.unit);
+        if let Err(e) = live.signal(Signal::Term) {
+            tracing::warn!("{}: SIGTERM could not be sent: {e}", cx.unit);
+        }
+    }
+}
+
+async fn look(shared: &Arc<Shared>, unit: UnitName, run: RunId) {
+    let found = shared.launcher.find(&unit, run).await;
+    let (told, live) = match found {
+        Found::Alive(live) => (FoundRun::Alive { pid: live.pid() }, Some(live)),
+        Found::Draining(live, exit) => (FoundRun::Draining { exit }, Some(live)),
+        Found::Ended(exit) => (FoundRun::Ended { exit }, None),
+        Found::NeverStarted => (FoundRun::NeverStarted, None),
+    };
+    tracing::info!("{unit}: run {run} is {}", match &told {
+        FoundRun::Alive { pid } => format!("alive (pid {pid}): adopted"),
+        FoundRun::Draining { .. } => "ending".into(),
+        FoundRun::Ended { exit } => format!("over: {exit}"),
+        FoundRun::NeverStarted => "not begun".into(),
+    });
+    if let Some(live) = &live {
+        shared.hands.adopt(run, live.clone());
+    }
+    let drains = matches!(told, FoundRun::Draining { .. });
+    shared.tell(Fact::Found { unit: unit.clone(), run, found: told });
+    let Some(live) = live else { return };
+    let shared = shared.clone();
+    shared.tasks.clone().spawn(async move {
+        if drains {
+            live.emptied().await;
+            shared.tell(Fact::Emptied { unit, run });
+        } else {
+            watch(&shared, unit, run, live).await;
+        }
+    });
+}
+
+/// Removes what a delete takes along. What others use stays.
+fn remove(shared: &Shared, name: &UnitName, installed: Option<Installed>, removal: Removal) -> Result<(), Failure> {
+    let gone = |path: PathBuf| match fs::remove_dir_all(&path) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => {
+            Err(Failure::from(e).while_doing(format_args!("remove {}", path.display())))
+        }
+        _ => Ok(()),
+    };
+    gone(shared.layout.unit_run(name))?;
+    if removal.data {
+        gone(shared.layout.data(name))?;
+        gone(shared.layout.logs(name))?;
+    }
+    let used_by_another = shared
+        .world
+        .load()
+        .values()
+        .any(|other| other.name != *name && other.name.service() == name.service() && other.installed.is_some());
+    if removal.binaries && !used_by_another {
+        let _ = installed;
+        gone(shared.layout.store().join(name.service()))?;
+    }
+    Ok(())
+}
+

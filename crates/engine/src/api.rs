@@ -1,0 +1,526 @@
+//! The sixteen methods: params become asks, the state becomes results.
+
+use std::{sync::Arc, time::Instant};
+
+use async_trait::async_trait;
+use serde_json::{Value, value::RawValue};
+use tokio::sync::broadcast::error::RecvError;
+use wharf_api::*;
+use wharf_core::{Ask, Declared, Goal, Removal, Unit, Wishes};
+use wharf_model::{ErrorKind, Failure, Health, Operation, Phase, UnitName};
+use wharf_services::{PortChoice, Service};
+
+use crate::{
+    acts,
+    engine::Engine,
+    logs, names,
+    report::{self, now_seconds, seconds},
+    turn, verify,
+};
+
+const LINES: u32 = 100;
+const MOST_LINES: u32 = 10_000;
+
+type Answer<T> = Result<T, Failure>;
+
+impl Engine {
+    fn service(&self, name: &UnitName) -> Answer<Arc<dyn Service>> {
+        self.shared.service(name).cloned()
+    }
+
+    /// What the service says for these parameters, or for those that the unit has.
+    fn declare(&self, name: &UnitName, service: &dyn Service, with: Option<Value>) -> Answer<Declared> {
+        let with = match with {
+            Some(with) => Arc::new(with),
+            None => self.unit(name).map(|u| u.with.clone()).unwrap_or_default(),
+        };
+        service.params().check(&with).map_err(|f| f.about(name))?;
+        let wishes: Wishes = service
+            .ports(name, &with)
+            .map_err(|f| f.about(name))?
+            .into_iter()
+            .map(|wish| match wish.choice {
+                PortChoice::Number(0) | PortChoice::Auto(_) => (wish.name, None),
+                PortChoice::Number(n) => (wish.name, Some(n)),
+            })
+            .collect();
+        if let Some((a, b, n)) = twice(&wishes) {
+            return Err(Failure::new(ErrorKind::InvalidParams, format!("ports {a} and {b} are both {n}")).about(name));
+        }
+        let (policy, needs_install) = (service.policy(&with), service.needs_install());
+        Ok(Declared { with, policy, wishes, needs_install })
+    }
+
+    /// What takes new room on the disk is refused while the reserve is gone.
+    async fn with_room(&self, name: &UnitName, verb: &str) -> Answer<()> {
+        if self.room().await {
+            return Ok(());
+        }
+        Err(Failure::new(ErrorKind::Storage, format!("could not {verb} {name}: the disk of the state database is full"))
+            .hint("free some space; stop, status and logs work meanwhile")
+            .about(name))
+    }
+
+    /// Asks, tells the caller how far it is where it listens, and waits.
+    async fn operate(&self, caller: &Caller, ask: Ask) -> Answer<Operation> {
+        let Some(stream) = caller.stream.clone() else { return self.ask(ask).await };
+        let name = ask.unit.clone();
+        let mut progress = self.shared.progress.subscribe();
+        let mut answer = std::pin::pin!(self.ask(ask));
+        loop {
+            tokio::select! {
+                answer = &mut answer => return answer,
+                news = progress.recv() => match news {
+                    Ok((unit, p)) if unit == name => {
+                        let row = ProgressRow { name: unit, stage: p.stage, done: p.done, total: p.total };
+                        if let Ok(params) = serde_json::value::to_raw_value(&row) {
+                            // A slow reader misses a step, and sees the next one.
+                            let _ = stream.try_send(Notification { method: "service.progress", params });
+                        }
+                    }
+                    Ok(_) | Err(RecvError::Lagged(_)) => {}
+                    Err(RecvError::Closed) => return answer.await,
+                },
+            }
+        }
+    }
+
+    /// The unit after an operation; a delete may have followed it already.
+    fn after(&self, name: &UnitName) -> Answer<Arc<Unit>> {
+        self.unit(name).ok_or_else(|| {
+            Failure::new(ErrorKind::Conflict, format!("{name} was deleted meanwhile")).about(name)
+        })
+    }
+
+    fn unit_or_blank(&self, name: &UnitName) -> Answer<Arc<Unit>> {
+        if let Some(unit) = self.unit(name) {
+            return Ok(unit);
+        }
+        let service = self.service(name)?;
+        let declared = self.declare(name, &*service, None).ok();
+        Ok(Arc::new(Unit::blank(name.clone(), declared)))
+    }
+
+    fn status_of(&self, name: &UnitName) -> Answer<Status> {
+        match self.unit(name) {
+            // A unit whose service this Wharf has lost is still a unit.
+            Some(unit) => Ok(report::status(&unit, self.shared.catalogue.get(name.service()).map(|s| &**s))),
+            None => {
+                let service = self.service(name)?;
+                if name.service() == "command" {
+                    return Err(Failure::new(ErrorKind::NotFound, format!("there is no unit {name}"))
+                        .hint(format!("wharf run --name {} -- PROGRAM makes it", name.instance().unwrap_or("web")))
+                        .about(name));
+                }
+                Ok(report::status_unmade(name, &*service))
+            }
+        }
+    }
+
+    fn recent_ops(&self, name: &UnitName) -> Vec<Operation> {
+        self.unit(name).map(|u| u.ops.iter().rev().take(5).cloned().collect()).unwrap_or_default()
+    }
+
+    async fn follow(&self, caller: &Caller, name: &UnitName, mut from: Option<(wharf_model::RunId, u64)>) -> Answer<()> {
+        let Some(stream) = &caller.stream else {
+            return Err(Failure::new(ErrorKind::InvalidParams, "follow needs a stream")
+                .hint("send Accept: text/event-stream or application/x-ndjson"));
+        };
+        let dir = self.shared.layout.logs(name);
+        let mut open: Option<(wharf_model::RunId, logs::Follower)> = None;
+        loop {
+            let newest = logs::runs(&dir).into_iter().next_back();
+            let mut lines = vec![];
+            if let Some((run, follower)) = &mut open {
+                lines.extend(follower.read().unwrap_or_default().into_iter().map(|l| (*run, l)));
+                if newest.as_ref().is_some_and(|(n, _)| n > run) && lines.is_empty() {
+                    lines.extend(follower.finish().map(|l| (*run, l)));
+                    open = None;
+                }
+            }
+            if let (None, Some((run, path))) = (&open, newest) {
+                let start = from.take().filter(|(r, _)| *r == run).map_or(0, |(_, offset)| offset);
+                open = logs::Follower::new(&path, start).ok().map(|f| (run, f));
+            }
+            let idle = lines.is_empty();
+            for (run, line) in lines {
+                let params = serde_json::value::to_raw_value(&LogLine { name: name.clone(), run, line })
+                    .map_err(|e| Failure::new(ErrorKind::Internal, e.to_string()))?;
+                if stream.send(Notification { method: "service.log", params }).await.is_err() {
+                    return Ok(());
+                }
+            }
+            if idle {
+                // Only while somebody follows: a poll keeps the log path free of watchers.
+                tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+            }
+        }
+    }
+
+    /// The daemon itself, for `GET /health`, `rpc.health` and the well-known card.
+    pub fn daemon(&self) -> DaemonHealth {
+        let world = self.world();
+        let running = world.values().filter(|u| matches!(u.phase(), Phase::Running | Phase::Degraded)).count();
+        DaemonHealth {
+            status: "healthy".into(),
+            service: "wharf".into(),
+            version: env!("CARGO_PKG_VERSION").into(),
+            pid: std::process::id(),
+            uptime_ms: self.shared.born.elapsed().as_millis() as u64,
+            units: world.len() as u32,
+            units_running: running as u32,
+            containment: self.shared.launcher.tier().to_string(),
+            problems: vec![],
+            machine: machine(),
+        }
+    }
+
+    /// The body of `GET /health`.
+    pub fn health_body(&self) -> Box<RawValue> {
+        let daemon = self.daemon();
+        raw(&serde_json::json!({
+            "status": daemon.status, "service": daemon.service, "version": daemon.version,
+            "pid": daemon.pid, "uptime_ms": daemon.uptime_ms,
+        }))
+    }
+
+    /// The body of `GET /.well-known/heroservice.json`.
+    pub fn card(&self) -> Box<RawValue> {
+        raw(&serde_json::json!({
+            "service_id": "wharf_service_manager",
+            "name": "wharf",
+            "title": "Wharf service manager",
+            "description": "Installs, starts, watches, stops and upgrades the services of this machine",
+            "version": env!("CARGO_PKG_VERSION"),
+            "protocol": "openrpc",
+            "transport": "http+unix",
+            "socket": self.shared.layout.service_sock(),
+            "rpc": "/rpc",
+            "openrpc": "/openrpc.json",
+            "health": "/health",
+        }))
+    }
+}
+
+fn raw(value: &Value) -> Box<RawValue> {
+    serde_json::value::to_raw_value(value).unwrap_or_else(|_| RawValue::NULL.to_owned())
+}
+
+fn twice(wishes: &Wishes) -> Option<(&str, &str, u16)> {
+    let fixed: Vec<(&str, u16)> = wishes.iter().filter_map(|(n, w)| w.map(|w| (n.as_str(), w))).collect();
+    fixed.iter().enumerate().find_map(|(i, (a, n))| {
+        let (b, _) = fixed.get(i + 1..)?.iter().find(|(_, m)| m == n)?;
+        Some((*a, *b, *n))
+    })
+}
+
+fn machine() -> Machine {
+    use sysinfo::{MemoryRefreshKind, System};
+    let system = System::new().map(|mut system| {
+        system.refresh_memory_specifics(MemoryRefreshKind::nothing().with_ram());
+        (system.total_memory(), system.available_memory())
+    });
+    let (memory_total_bytes, memory_available_bytes) = system.unwrap_or_default();
+    Machine {
+        hostname: System::host_name().ok(),
+        kernel: System::kernel_version().ok(),
+        cpus: std::thread::available_parallelism().map_or(1, |n| n.get() as u32),
+        memory_total_bytes,
+        memory_available_bytes,
+        load_1: System::load_average().map_or(0.0, |load| load.one),
+    }
+}
+
+fn millis(since: Instant) -> u64 {
+    since.elapsed().as_millis() as u64
+}
+
+fn paths(unit: &Unit) -> Vec<String> {
+    let binaries = unit.installed.iter().flat_map(|i| i.binaries.values());
+    binaries.map(|p| p.display().to_string()).collect()
+}
+
+#[async_trait]
+impl ServiceApi for Engine {
+    async fn list(&self, _: &Caller, _: ListParams) -> Answer<Vec<ListRow>> {
+        let world = self.world();
+        let mut rows: Vec<ListRow> = world.values().map(|u| report::row(u)).collect();
+        for name in names::known_units(&self.shared.catalogue) {
+            if !world.contains_key(&name)
+                && let Some(service) = self.shared.catalogue.get(name.service())
+            {
+                let status = if service.needs_install() { Phase::NotInstalled } else { Phase::Stopped };
+                rows.push(ListRow { name, status, version_installed: None, healthy: None });
+            }
+        }
+        rows.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(rows)
+    }
+
+    async fn inspect(&self, _: &Caller, p: NameParams) -> Answer<Inspection> {
+        let status = self.status_of(&p.name)?;
+        let service = self.service(&p.name)?;
+        let unit = self.unit_or_blank(&p.name)?;
+        let log_file = logs::runs(&self.shared.layout.logs(&p.name)).pop().map(|(_, path)| path.display().to_string());
+        Ok(Inspection {
+            definition: service.facts(),
+            params_schema: service.params().schema().clone(),
+            with: (*unit.with).clone(),
+            policy: service.policy(&unit.with),
+            status,
+            installed: unit.installed.clone(),
+            data_dir: self.shared.layout.data(&p.name).display().to_string(),
+            log_file,
+            recent_ops: self.recent_ops(&p.name),
+            name: p.name,
+        })
+    }
+
+    async fn status(&self, _: &Caller, p: NameParams) -> Answer<Status> {
+        self.status_of(&p.name)
+    }
+
+    async fn health(&self, _: &Caller, p: NameParams) -> Answer<HealthReport> {
+        let status = self.status_of(&p.name)?;
+        let (began, checked_at) = (Instant::now(), now_seconds());
+        let health = match (self.unit(&p.name), status.state.is_live()) {
+            (Some(unit), true) => acts::probe(&self.shared, &self.shared.context(&unit)).await,
+            (Some(_) | None, _) => Health::unhealthy(format!("{} is {}", p.name, status.state)),
+        };
+        Ok(HealthReport {
+            healthy: health.verdict == wharf_model::Verdict::Healthy,
+            verdict: health.verdict,
+            detail: health.detail,
+            state: status.state,
+            checked_at,
+            duration_ms: began.elapsed().as_secs_f64() * 1000.0,
+            name: p.name,
+        })
+    }
+
+    async fn build(&self, caller: &Caller, p: BuildParams) -> Answer<Outcome<BuildReport>> {
+        let service = self.service(&p.name)?;
+        let declared = Some(self.declare(&p.name, &*service, p.with)?);
+        let began = Instant::now();
+        if service.facts().build.is_none() {
+            let note = format!("nothing to build: {} comes ready made", p.name.service());
+            let report = BuildReport { name: p.name, installed_paths: vec![], version: None, duration_ms: 0, note };
+            return Ok(Outcome::Done(report));
+        }
+        self.with_room(&p.name, "build").await?;
+        let ask = Ask { unit: p.name.clone(), goal: Goal::Build { version: p.version }, declared, wait: p.wait };
+        let operation = self.operate(caller, ask).await?;
+        if !p.wait {
+            return Ok(Outcome::Begun(Begun { operation }));
+        }
+        let unit = self.after(&p.name)?;
+        Ok(Outcome::Done(BuildReport {
+            installed_paths: paths(&unit),
+            version: unit.installed.as_ref().map(|i| i.version.clone()),
+            duration_ms: millis(began),
+            note: format!("built by: {}", service.facts().build.unwrap_or_default()),
+            name: p.name,
+        }))
+    }
+
+    async fn install(&self, caller: &Caller, p: InstallParams) -> Answer<Outcome<InstallReport>> {
+        let service = self.service(&p.name)?;
+        let declared = Some(self.declare(&p.name, &*service, p.with)?);
+        if p.mode == Mode::Source && service.facts().build.is_none() {
+            return Err(Failure::new(ErrorKind::InstallFailed, format!("{} cannot be built from source", p.name))
+                .hint(format!("wharf install {} --mode download", p.name))
+                .about(&p.name));
+        }
+        self.with_room(&p.name, "install").await?;
+        let began = Instant::now();
+        let goal = match p.mode {
+            Mode::Source => Goal::Build { version: p.version },
+            Mode::Download => Goal::Install { version: p.version, reset: p.reset },
+        };
+        let operation = self.operate(caller, Ask { unit: p.name.clone(), goal, declared, wait: p.wait }).await?;
+        if !p.wait {
+            return Ok(Outcome::Begun(Begun { operation }));
+        }
+        let unit = self.after(&p.name)?;
+        let installed = unit.installed.as_ref();
+        Ok(Outcome::Done(InstallReport {
+            version: installed.map(|i| i.version.clone()),
+            digest: installed.map(|i| i.digest.clone()),
+            source: installed.map_or_else(|| "built-in".into(), |i| i.source.clone()),
+            installed_paths: paths(&unit),
+            duration_ms: millis(began),
+            warnings: verify::clashes(&self.shared, &unit),
+            name: p.name,
+        }))
+    }
+
+    async fn start(&self, caller: &Caller, p: StartParams) -> Answer<Outcome<StartReport>> {
+        let service = self.service(&p.name)?;
+        let declared = Some(self.declare(&p.name, &*service, p.with)?);
+        if let Some(asked) = &p.version {
+            let unit = self.unit(&p.name);
+            let placed = unit.as_ref().and_then(|u| u.installed.as_ref()).map(|i| i.version.as_str());
+            if placed != Some(asked) {
+                let placed = placed.unwrap_or("none");
+                let text = format!("{} is installed in version {placed}, not {asked}", p.name);
+                return Err(Failure::new(ErrorKind::Conflict, text)
+                    .hint(format!("wharf upgrade {} --version {asked}", p.name))
+                    .about(&p.name));
+            }
+        }
+        self.with_room(&p.name, "start").await?;
+        let began = Instant::now();
+        let goal = Goal::Start { reset: p.reset };
+        let operation = self.operate(caller, Ask { unit: p.name.clone(), goal, declared, wait: p.wait }).await?;
+        if !p.wait {
+            return Ok(Outcome::Begun(Begun { operation }));
+        }
+        let unit = self.after(&p.name)?;
+        Ok(Outcome::Done(StartReport {
+            started_at: seconds(unit.started_at_ms.unwrap_or_else(turn::wall_ms)),
+            pid: unit.life.pid(),
+            ports: unit.ports.clone(),
+            duration_ms: millis(began),
+            name: p.name,
+        }))
+    }
+
+    async fn stop(&self, caller: &Caller, p: StopParams) -> Answer<Outcome<StopReport>> {
+        let name = p.name;
+        self.status_of(&name)?;
+        let began = Instant::now();
+        let goal = Goal::Stop { keep_want: p.keep_want };
+        let operation = self.operate(caller, Ask { unit: name.clone(), goal, declared: None, wait: p.wait }).await?;
+        if !p.wait {
+            return Ok(Outcome::Begun(Begun { operation }));
+        }
+        let last_exit = self.unit(&name).and_then(|u| u.last_exit.clone());
+        Ok(Outcome::Done(StopReport { name, stopped_at: now_seconds(), last_exit, duration_ms: millis(began) }))
+    }
+
+    async fn restart(&self, caller: &Caller, p: RestartParams) -> Answer<Outcome<RestartReport>> {
+        let service = self.service(&p.name)?;
+        let declared = Some(self.declare(&p.name, &*service, None)?);
+        self.with_room(&p.name, "restart").await?;
+        let began = Instant::now();
+        let ask = Ask { unit: p.name.clone(), goal: Goal::Restart, declared, wait: p.wait };
+        let operation = self.operate(caller, ask).await?;
+        if !p.wait {
+            return Ok(Outcome::Begun(Begun { operation }));
+        }
+        let unit = self.after(&p.name)?;
+        Ok(Outcome::Done(RestartReport {
+            restarted_at: seconds(unit.started_at_ms.unwrap_or_else(turn::wall_ms)),
+            pid: unit.life.pid(),
+            restart_count: unit.restart_count,
+            duration_ms: millis(began),
+            name: p.name,
+        }))
+    }
+
+    async fn delete(&self, caller: &Caller, p: DeleteParams) -> Answer<Outcome<DeleteReport>> {
+        let name = p.name;
+        self.service(&name).map(drop).or_else(|f| if self.unit(&name).is_some() { Ok(()) } else { Err(f) })?;
+        let goal = Goal::Delete(Removal { binaries: p.purge_binaries, data: p.purge_data });
+        let operation = self.operate(caller, Ask { unit: name.clone(), goal, declared: None, wait: p.wait }).await?;
+        if !p.wait {
+            return Ok(Outcome::Begun(Begun { operation }));
+        }
+        let data = self.shared.layout.data(&name);
+        let holds_data = std::fs::read_dir(&data).is_ok_and(|mut d| d.next().is_some());
+        Ok(Outcome::Done(DeleteReport {
+            deleted_at: now_seconds(),
+            purged_binaries: p.purge_binaries,
+            purged_data: p.purge_data,
+            data_kept_in: holds_data.then(|| data.display().to_string()),
+            name,
+        }))
+    }
+
+    async fn upgrade(&self, caller: &Caller, p: UpgradeParams) -> Answer<Outcome<UpgradeReport>> {
+        let service = self.service(&p.name)?;
+        let declared = Some(self.declare(&p.name, &*service, None)?);
+        self.with_room(&p.name, "upgrade").await?;
+        let began = Instant::now();
+        let version = |unit: &Option<Arc<Unit>>| unit.as_ref().and_then(|u| Some(u.installed.as_ref()?.version.clone()));
+        let from = version(&self.unit(&p.name));
+        let goal = Goal::Upgrade { version: p.version };
+        let operation = self.operate(caller, Ask { unit: p.name.clone(), goal, declared, wait: p.wait }).await?;
+        if !p.wait {
+            return Ok(Outcome::Begun(Begun { operation }));
+        }
+        let to = version(&self.unit(&p.name));
+        let changed = from != to;
+        Ok(Outcome::Done(UpgradeReport { name: p.name, from, to, changed, duration_ms: millis(began) }))
+    }
+
+    async fn verify(&self, _: &Caller, p: NameParams) -> Answer<VerifyReport> {
+        self.status_of(&p.name)?;
+        let unit = self.unit_or_blank(&p.name)?;
+        let checks = verify::checks(&self.shared, &unit).await?;
+        Ok(VerifyReport { ok: checks.iter().all(|c| c.ok), checks, name: p.name })
+    }
+
+    async fn logs(&self, caller: &Caller, p: LogsParams) -> Answer<LogsReport> {
+        self.status_of(&p.name)?;
+        let count = p.lines.unwrap_or(LINES).min(MOST_LINES) as usize;
+        let newest = logs::runs(&self.shared.layout.logs(&p.name)).pop();
+        let name = p.name.clone();
+        let read = tokio::task::spawn_blocking(move || match newest {
+            Some((run, path)) => Ok::<_, std::io::Error>((Some(run), logs::tail(&path, count)?)),
+            None => Ok((None, logs::Tail::default())),
+        });
+        let (run, tail) = read
+            .await
+            .map_err(|e| Failure::new(ErrorKind::Internal, e.to_string()))?
+            .map_err(|e| Failure::from(e).while_doing(format_args!("read the log of {name}")))?;
+        if p.follow {
+            if let (Some(stream), Some(run)) = (&caller.stream, run) {
+                for line in &tail.lines {
+                    let line = LogLine { name: p.name.clone(), run, line: line.clone() };
+                    if let Ok(params) = serde_json::value::to_raw_value(&line) {
+                        let _ = stream.send(Notification { method: "service.log", params }).await;
+                    }
+                }
+            }
+            self.follow(caller, &p.name, run.map(|r| (r, tail.end))).await?;
+        }
+        Ok(LogsReport { name: p.name, run, lines: tail.lines, more: tail.more })
+    }
+
+    async fn troubleshoot(&self, _: &Caller, p: TroubleshootParams) -> Answer<Troubleshooting> {
+        let status = self.status_of(&p.name)?;
+        let unit = self.unit_or_blank(&p.name)?;
+        let count = p.lines.unwrap_or(50).min(1000) as usize;
+        let log_tail = logs::runs(&self.shared.layout.logs(&p.name))
+            .pop()
+            .and_then(|(_, path)| logs::tail(&path, count).ok())
+            .map(|t| t.lines)
+            .unwrap_or_default();
+        let findings = verify::findings(&self.shared, &unit, &status, &log_tail);
+        let live = unit.life.run().and_then(|run| self.shared.hands.live(run));
+        Ok(Troubleshooting {
+            status,
+            recent_ops: self.recent_ops(&p.name),
+            log_tail,
+            findings,
+            processes: live.map(|l| l.pids()).unwrap_or_default(),
+            name: p.name,
+        })
+    }
+
+    async fn discover(&self, _: &Caller, _: ListParams) -> Answer<Document> {
+        RawValue::from_string(SERVICE_DOCUMENT.trim_end().to_owned())
+            .map(Document)
+            .map_err(|e| Failure::new(ErrorKind::Internal, e.to_string()))
+    }
+
+    async fn daemon_health(&self, _: &Caller, _: ListParams) -> Answer<DaemonHealth> {
+        let mut health = self.daemon();
+        if !self.room().await {
+            health.status = "degraded".into();
+            health.problems.push("the disk of the state database is full: only stop, status and logs work".into());
+        }
+        Ok(health)
+    }
+}

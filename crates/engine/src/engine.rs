@@ -1,0 +1,175 @@
+//! The engine from outside: how it is started, and the handle that callers hold.
+
+use std::{
+    collections::BTreeMap,
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+        mpsc,
+    },
+    time::Instant,
+};
+
+use arc_swap::ArcSwap;
+use tokio::{
+    runtime::Handle,
+    sync::{broadcast, oneshot},
+};
+use wharf_core::{Ask, Core, Unit};
+use wharf_model::{ErrorKind, Failure, Operation, Progress, UnitName};
+use wharf_runtime::{Layout, RealHands, launch::Launcher};
+use wharf_services::{Catalogue, Context, Dirs, Service};
+
+use crate::{
+    acts, names,
+    store::Store,
+    turn::{Mail, Turn},
+};
+
+/// All units as they were published last.
+pub type World = BTreeMap<UnitName, Arc<Unit>>;
+
+/// What an engine is started with.
+pub struct Settings {
+    /// Where everything lies.
+    pub layout: Layout,
+    /// The services that there are.
+    pub catalogue: Catalogue,
+    /// Wharf's own binary: `hello` runs it.
+    pub own_binary: PathBuf,
+}
+
+/// What the loop, its acts and its callers share. Readers never take a lock.
+pub struct Shared {
+    pub layout: Layout,
+    pub catalogue: Catalogue,
+    pub hands: Arc<RealHands>,
+    pub launcher: Launcher,
+    pub world: ArcSwap<World>,
+    /// How often the world was published.
+    pub turns: AtomicU64,
+    pub mail: mpsc::Sender<Mail>,
+    pub progress: broadcast::Sender<(UnitName, Progress)>,
+    pub tasks: Handle,
+    pub born: Instant,
+}
+
+impl Shared {
+    /// Tells the loop. An engine that has ended is told in vain.
+    pub fn tell(&self, fact: wharf_core::Fact) {
+        let _ = self.mail.send(Mail::Fact(fact));
+    }
+
+    /// The service of a unit.
+    pub fn service(&self, unit: &UnitName) -> Result<&Arc<dyn Service>, Failure> {
+        names::resolve(&self.catalogue, unit)
+    }
+
+    /// What a service is given for a unit as it is.
+    pub fn context(&self, unit: &Unit) -> Context {
+        let dirs = Dirs {
+            data: self.layout.data(&unit.name),
+            run: self.layout.unit_run(&unit.name),
+            store: self.layout.store().to_owned(),
+        };
+        Context::new(
+            unit.name.clone(),
+            unit.life.run(),
+            unit.with.clone(),
+            unit.ports.clone(),
+            unit.installed.clone(),
+            dirs,
+            unit.policy.probe_timeout_ms,
+            self.hands.clone(),
+        )
+    }
+}
+
+/// A handle on the running engine. Cheap to clone; the engine ends with `quit`, not with the last handle.
+#[derive(Clone)]
+pub struct Engine {
+    pub(crate) shared: Arc<Shared>,
+}
+
+/// The loop's end: `Ok` after `quit`, a failure when the journal could not be written.
+pub type End = oneshot::Receiver<Result<(), Failure>>;
+
+impl Engine {
+    /// Opens the journal, looks at every recorded run, adopts what lives, and goes on.
+    /// Call it inside a tokio runtime: acts run there, the loop on a thread of its own.
+    pub fn start(settings: Settings) -> Result<(Self, End), Failure> {
+        let Settings { layout, catalogue, own_binary } = settings;
+        layout.create()?;
+        let store = Store::open(&layout.state_db())?;
+        let launcher = Launcher::new(layout.runs(), layout.shim_dir(), &store.installation()?)?;
+        let restored = store.restore()?;
+        let newest_dir = launcher.runs()?.into_iter().map(|(_, run)| run.0).max().unwrap_or(0);
+        let next_run = restored.next_run.max(newest_dir);
+        let (core, first) = Core::restore(restored.units, restored.ops, next_run, restored.next_op);
+
+        let (mail, letters) = mpsc::channel();
+        let (progress, _) = broadcast::channel(256);
+        let told = progress.clone();
+        // A progress that nobody listens to is no loss.
+        let on_progress = move |unit: &UnitName, p: Progress| drop(told.send((unit.clone(), p)));
+        let hands = RealHands::new(layout.clone(), launcher.clone(), own_binary, on_progress);
+        let world: World = core.units().map(|u| (u.name.clone(), Arc::new(u.clone()))).collect();
+        let shared = Arc::new(Shared {
+            layout,
+            catalogue,
+            hands: Arc::new(hands),
+            launcher,
+            world: ArcSwap::from_pointee(world),
+            turns: AtomicU64::new(0),
+            mail,
+            progress,
+            tasks: Handle::current(),
+            born: Instant::now(),
+        });
+        acts::boot(&shared, &first);
+        let first = wharf_core::Effects { acts: vec![], ..first };
+        let turn = Turn::new(core, store, shared.clone());
+        let (tell_end, end) = oneshot::channel();
+        let run = move || {
+            let ended = turn.run(&letters, first);
+            let _ = tell_end.send(ended);
+        };
+        std::thread::Builder::new().name("engine".into()).spawn(run)?;
+        Ok((Self { shared }, end))
+    }
+
+    /// Ends the loop. Services go on.
+    pub fn quit(&self) {
+        let _ = self.shared.mail.send(Mail::Quit);
+    }
+
+    /// The state that was published last.
+    pub(crate) fn world(&self) -> arc_swap::Guard<Arc<World>> {
+        self.shared.world.load()
+    }
+
+    /// A unit, if somebody has made it.
+    pub(crate) fn unit(&self, name: &UnitName) -> Option<Arc<Unit>> {
+        self.world().get(name).cloned()
+    }
+
+    /// Asks, and waits for the answer.
+    pub(crate) async fn ask(&self, ask: Ask) -> Result<Operation, Failure> {
+        let (caller, answer) = oneshot::channel();
+        let gone = || Failure::new(ErrorKind::Internal, "the daemon is ending").hint("wharf up starts it again");
+        self.shared.mail.send(Mail::Ask(Box::new(ask), caller)).map_err(|_| gone())?;
+        answer.await.map_err(|_| gone())?
+    }
+
+    /// Whether there is room on the disk for something new.
+    pub(crate) async fn room(&self) -> bool {
+        let (caller, answer) = oneshot::channel();
+        self.shared.mail.send(Mail::Room(caller)).is_ok() && answer.await.unwrap_or(false)
+    }
+
+    /// How often the state was published. For tests and metrics.
+    pub fn turns(&self) -> u64 {
+        self.shared.turns.load(Ordering::Relaxed)
+    }
+}

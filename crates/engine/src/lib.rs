@@ -1,0 +1,25 @@
+//! The one task that owns the core.
+//!
+//! ```text
+//!  callers ──Ask──┐                         ┌─ commit records (SQLite, fsynced, one commit a turn)
+//!                 ├─> mailbox ─> core.step ─┤  begin acts (tokio tasks; each ends in a Fact)
+//!  acts ────Fact──┘      ^                  ├─ publish the state (one pointer swap)
+//!                        └── next deadline  └─ answer the callers
+//! ```
+//!
+//! The loop in `turn.rs` is the only place where deciding meets doing. It runs on a thread of its
+//! own, so that a commit's fsync never holds up a reader: readers look at what was published last.
+//! A store that cannot be written ends the daemon, never a service.
+
+mod acts;
+mod api;
+mod engine;
+mod logs;
+mod names;
+mod report;
+mod store;
+mod turn;
+mod verify;
+
+pub use engine::{Engine, Settings};
+pub use store::{Store, StoreFailure};

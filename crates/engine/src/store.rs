@@ -1,0 +1,265 @@
+//! The journal: one SQLite file, WAL, synchronous=FULL. A transition is committed here before its
+//! effect begins. It knows rows and JSON, not what they mean.
+//!
+//! A reserve file on the same file system is given up when the disk is full, so that a stop can
+//! still be recorded; while it is gone, the engine takes nothing new on.
+
+use std::{
+    fs,
+    os::fd::AsFd,
+    path::{Path, PathBuf},
+};
+
+use rusqlite::{Connection, ErrorCode, OptionalExtension, params};
+use wharf_core::{Record, Saved};
+use wharf_model::{ErrorKind, Failure, Operation};
+
+const SCHEMA_VERSION: i64 = 1;
+const RESERVE_BYTES: u64 = 4 << 20;
+/// Ended operations that are kept of each unit.
+const OPS_KEPT: i64 = 32;
+
+/// The journal.
+pub struct Store {
+    db: Connection,
+    reserve: PathBuf,
+    has_reserve: bool,
+}
+
+/// Why the journal cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreFailure {
+    /// The disk is full, the reserve is used up.
+    #[error("the disk of the state database is full")]
+    Full(#[source] rusqlite::Error),
+    /// Anything else: a bad sector, a file that is no database, a newer schema.
+    #[error("the state database cannot be used: {0}")]
+    Broken(#[from] rusqlite::Error),
+    /// A newer Wharf wrote it.
+    #[error("the state database has schema {found}, and this Wharf knows {SCHEMA_VERSION}")]
+    Newer {
+        /// Its schema's version.
+        found: i64,
+    },
+    /// A row is not what this Wharf writes.
+    #[error("the state database has a row that cannot be read: {0}")]
+    Row(#[from] serde_json::Error),
+    /// The folder or the reserve.
+    #[error("the state folder cannot be used: {0}")]
+    Io(#[from] std::io::Error),
+}
+
+impl From<StoreFailure> for Failure {
+    fn from(e: StoreFailure) -> Self {
+        let hint = match &e {
+            StoreFailure::Full(_) => "free some space, then start the daemon again; services go on meanwhile",
+            StoreFailure::Newer { .. } => "use the newer Wharf, or another WHARF_HOME",
+            StoreFailure::Broken(_) | StoreFailure::Row(_) | StoreFailure::Io(_) => {
+                "look at the file with sqlite3; moving it away makes Wharf start with an empty one"
+            }
+        };
+        Self::new(ErrorKind::Storage, e.to_string()).hint(hint)
+    }
+}
+
+/// What the journal holds.
+pub struct Restored {
+    /// Every unit.
+    pub units: Vec<Saved>,
+    /// Their operations, oldest first.
+    pub ops: Vec<Operation>,
+    /// The last run number that was handed out.
+    pub next_run: u64,
+    /// The last operation number that was handed out.
+    pub next_op: u64,
+}
+
+impl Store {
+    /// Opens it, or makes it.
+    pub fn open(path: &Path) -> Result<Self, StoreFailure> {
+        let db = Connection::open(path)?;
+        db.pragma_update(None, "journal_mode", "WAL")?;
+        db.pragma_update(None, "synchronous", "FULL")?;
+        db.busy_timeout(std::time::Duration::from_secs(5))?;
+        let found: i64 = db.pragma_query_value(None, "user_version", |r| r.get(0))?;
+        if found > SCHEMA_VERSION {
+            return Err(StoreFailure::Newer { found });
+        }
+        db.execute_batch(
+            "BEGIN;
+             CREATE TABLE IF NOT EXISTS meta(key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
+             CREATE TABLE IF NOT EXISTS units(name TEXT PRIMARY KEY, saved TEXT NOT NULL) STRICT;
+             CREATE TABLE IF NOT EXISTS ops(id INTEGER PRIMARY KEY, name TEXT NOT NULL, op TEXT NOT NULL) STRICT;
+             CREATE INDEX IF NOT EXISTS ops_of_unit ON ops(name, id);
+             PRAGMA user_version = 1;
+             COMMIT;",
+        )
+        .map_err(full_or_broken)?;
+        let mut store = Self { db, reserve: path.with_extension("reserve"), has_reserve: false };
+        store.restock();
+        Ok(store)
+    }
+
+    /// A short random name of this installation, made once.
+    pub fn installation(&self) -> Result<String, StoreFailure> {
+        let known = self.meta("installation")?;
+        if let Some(known) = known {
+            return Ok(known);
+        }
+        let made: String =
+            self.db.query_row("SELECT lower(hex(randomblob(4)))", [], |r| r.get(0)).map_err(full_or_broken)?;
+        self.set_meta("installation", &made)?;
+        Ok(made)
+    }
+
+    fn meta(&self, key: &str) -> Result<Option<String>, StoreFailure> {
+        Ok(self.db.query_row("SELECT value FROM meta WHERE key = ?1", [key], |r| r.get(0)).optional()?)
+    }
+
+    fn set_meta(&self, key: &str, value: &str) -> Result<(), StoreFailure> {
+        self.db
+            .execute("INSERT OR REPLACE INTO meta(key, value) VALUES (?1, ?2)", [key, value])
+            .map(drop)
+            .map_err(full_or_broken)
+    }
+
+    /// Everything that was committed.
+    pub fn restore(&self) -> Result<Restored, StoreFailure> {
+        let mut units = vec![];
+        let mut rows = self.db.prepare("SELECT saved FROM units ORDER BY name")?;
+        for row in rows.query_map([], |r| r.get::<_, String>(0))? {
+            units.push(serde_json::from_str(&row?)?);
+        }
+        let mut ops: Vec<Operation> = vec![];
+        let mut rows = self.db.prepare("SELECT op FROM ops ORDER BY id")?;
+        for row in rows.query_map([], |r| r.get::<_, String>(0))? {
+            ops.push(serde_json::from_str(&row?)?);
+        }
+        let number = |key| -> Result<u64, StoreFailure> { Ok(self.meta(key)?.and_then(|v| v.parse().ok()).unwrap_or(0)) };
+        Ok(Restored { units, ops, next_run: number("next_run")?, next_op: number("next_op")? })
+    }
+
+    /// Makes these durable, all or none. On a full disk the reserve is given up once.
+    pub fn commit(&mut self, records: &[Record], next_run: u64, next_op: u64) -> Result<(), StoreFailure> {
+        match self.try_commit(records, next_run, next_op) {
+            Err(StoreFailure::Full(_)) if self.has_reserve => {
+                tracing::warn!("the disk is full: the reserve of the state database is given up");
+                fs::remove_file(&self.reserve)?;
+                self.has_reserve = false;
+                self.try_commit(records, next_run, next_op)
+            }
+            result => result,
+        }
+    }
+
+    fn try_commit(&mut self, records: &[Record], next_run: u64, next_op: u64) -> Result<(), StoreFailure> {
+        let write = || -> Result<(), StoreFailure> {
+            let tx = self.db.unchecked_transaction().map_err(full_or_broken)?;
+            for record in records {
+                write_record(&tx, record)?;
+            }
+            let mut meta =
+                tx.prepare_cached("INSERT OR REPLACE INTO meta(key, value) VALUES (?1, ?2)").map_err(full_or_broken)?;
+            meta.execute(params!["next_run", next_run.to_string()]).map_err(full_or_broken)?;
+            meta.execute(params!["next_op", next_op.to_string()]).map_err(full_or_broken)?;
+            drop(meta);
+            tx.commit().map_err(full_or_broken)
+        };
+        write()
+    }
+
+    /// Whether the reserve stands; tries to make it again where it was given up.
+    pub fn restock(&mut self) -> bool {
+        if !self.has_reserve {
+            self.has_reserve = make_reserve(&self.reserve).is_ok();
+            if !self.has_reserve {
+                // A part of a reserve is worth less than the space that it takes.
+                let _ = fs::remove_file(&self.reserve);
+            }
+        }
+        self.has_reserve
+    }
+}
+
+fn write_record(tx: &Connection, record: &Record) -> Result<(), StoreFailure> {
+    match record {
+        Record::Unit(saved) => {
+            let json = serde_json::to_string(saved)?;
+            tx.prepare_cached("INSERT OR REPLACE INTO units(name, saved) VALUES (?1, ?2)")
+                .and_then(|mut s| s.execute(params![saved.name.as_str(), json]))
+                .map_err(full_or_broken)?;
+        }
+        Record::Gone(name) => {
+            tx.execute("DELETE FROM units WHERE name = ?1", [name.as_str()]).map_err(full_or_broken)?;
+        }
+        Record::Op(op) => {
+            let json = serde_json::to_string(op)?;
+            tx.prepare_cached("INSERT OR REPLACE INTO ops(id, name, op) VALUES (?1, ?2, ?3)")
+                .and_then(|mut s| s.execute(params![op.id.0 as i64, op.name.as_str(), json]))
+                .map_err(full_or_broken)?;
+            tx.prepare_cached(
+                "DELETE FROM ops WHERE name = ?1 AND id <= \
+                 (SELECT id FROM ops WHERE name = ?1 ORDER BY id DESC LIMIT 1 OFFSET ?2)",
+            )
+            .and_then(|mut s| s.execute(params![op.name.as_str(), OPS_KEPT]))
+            .map_err(full_or_broken)?;
+        }
+    }
+    Ok(())
+}
+
+fn make_reserve(path: &Path) -> std::io::Result<()> {
+    if fs::metadata(path).is_ok_and(|m| m.len() == RESERVE_BYTES) {
+        return Ok(());
+    }
+    let file = fs::File::create(path)?;
+    rustix::fs::fallocate(file.as_fd(), rustix::fs::FallocateFlags::empty(), 0, RESERVE_BYTES)?;
+    Ok(())
+}
+
+fn full_or_broken(e: rusqlite::Error) -> StoreFailure {
+    match e.sqlite_error_code() {
+        Some(ErrorCode::DiskFull) => StoreFailure::Full(e),
+        // A WAL that cannot grow shows as an IO error on some file systems.
+        Some(ErrorCode::SystemIoFailure) => StoreFailure::Full(e),
+        _ => StoreFailure::Broken(e),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_committed_is_there_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("state.db");
+        let installation = {
+            let mut store = Store::open(&path).unwrap();
+            store.commit(&[], 7, 3).unwrap();
+            store.installation().unwrap()
+        };
+        let store = Store::open(&path).unwrap();
+        let restored = store.restore().unwrap();
+        assert_eq!((restored.next_run, restored.next_op), (7, 3));
+        assert_eq!(store.installation().unwrap(), installation);
+    }
+
+    #[test]
+    fn a_file_that_is_no_database_is_refused_and_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("state.db");
+        fs::write(&path, "this is no database, it is a text of some length, kept as it is. ".repeat(40)).unwrap();
+        assert!(Store::open(&path).is_err());
+        assert!(fs::read_to_string(&path).unwrap().starts_with("this is no database"));
+    }
+
+    #[test]
+    fn a_newer_schema_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("state.db");
+        drop(Store::open(&path).unwrap());
+        Connection::open(&path).unwrap().pragma_update(None, "user_version", 99).unwrap();
+        assert!(matches!(Store::open(&path), Err(StoreFailure::Newer { found: 99 })));
+    }
+}

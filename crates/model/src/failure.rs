@@ -1,0 +1,178 @@
+//! Every error that a person or a program sees: a kind with a stable code, the object, and the next thing to do.
+
+use std::fmt;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::UnitName;
+
+/// What kind of failure it is. The nine of a service have codes -32001 to -32009 and never change;
+/// the last two are JSON-RPC's own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ErrorKind {
+    /// -32001: no such service or unit.
+    NotFound,
+    /// -32002: the unit's state does not allow it (not installed, busy, superseded).
+    Conflict,
+    /// -32003: another program or unit holds a port that it needs.
+    PortTaken,
+    /// -32004: it did not become true in time.
+    Timeout,
+    /// -32005: the caller, or Wharf itself, may not do that.
+    Permission,
+    /// -32006: the service itself failed: it died, or never got healthy.
+    ServiceFailed,
+    /// -32007: an install or a build failed: a registry, a digest, an archive, a compiler.
+    InstallFailed,
+    /// -32008: something must be there first: a program, a variable, a device, a file.
+    Precondition,
+    /// -32009: state or files could not be written: a full or read-only disk.
+    Storage,
+    /// -32602: the params are not of the method's shape.
+    InvalidParams,
+    /// -32603: a fault of Wharf.
+    Internal,
+}
+
+impl ErrorKind {
+    /// The nine kinds of a service's failures.
+    pub const SERVICE: [Self; 9] = [
+        Self::NotFound,
+        Self::Conflict,
+        Self::PortTaken,
+        Self::Timeout,
+        Self::Permission,
+        Self::ServiceFailed,
+        Self::InstallFailed,
+        Self::Precondition,
+        Self::Storage,
+    ];
+
+    /// The JSON-RPC error code.
+    pub const fn code(self) -> i32 {
+        match self {
+            Self::NotFound => -32001,
+            Self::Conflict => -32002,
+            Self::PortTaken => -32003,
+            Self::Timeout => -32004,
+            Self::Permission => -32005,
+            Self::ServiceFailed => -32006,
+            Self::InstallFailed => -32007,
+            Self::Precondition => -32008,
+            Self::Storage => -32009,
+            Self::InvalidParams => -32602,
+            Self::Internal => -32603,
+        }
+    }
+
+    /// Whether the same call can succeed later without anything being changed by hand.
+    pub const fn is_retryable(self) -> bool {
+        match self {
+            Self::Conflict | Self::PortTaken | Self::Timeout | Self::InstallFailed | Self::Storage => true,
+            Self::NotFound
+            | Self::Permission
+            | Self::ServiceFailed
+            | Self::Precondition
+            | Self::InvalidParams
+            | Self::Internal => false,
+        }
+    }
+}
+
+/// A failure: what could not be done, why, and what to do next.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Failure {
+    /// What kind it is.
+    pub kind: ErrorKind,
+    /// One sentence: `could not start redis: port 6379 is taken by …`.
+    pub message: String,
+    /// The unit that it is about.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub service: Option<UnitName>,
+    /// The same call can succeed later without anything being changed by hand.
+    pub retryable: bool,
+    /// The next thing to do.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub hint: Option<String>,
+    /// What lies behind it, outermost first; the last lines of a log or of a tool's output among them.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub causes: Vec<String>,
+}
+
+impl Failure {
+    /// A failure of this kind.
+    pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into(), service: None, retryable: kind.is_retryable(), hint: None, causes: vec![] }
+    }
+
+    /// Names the next thing to do.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// Names the unit, unless it is named already.
+    #[must_use]
+    pub fn about(mut self, unit: &UnitName) -> Self {
+        self.service.get_or_insert_with(|| unit.clone());
+        self
+    }
+
+    /// Adds what lies behind it.
+    #[must_use]
+    pub fn cause(mut self, cause: impl fmt::Display) -> Self {
+        self.causes.push(cause.to_string());
+        self
+    }
+
+    /// Adds several causes.
+    #[must_use]
+    pub fn causes(mut self, causes: impl IntoIterator<Item = String>) -> Self {
+        self.causes.extend(causes);
+        self
+    }
+
+    /// Puts what was being done before the message: `could not start redis: …`.
+    #[must_use]
+    pub fn while_doing(mut self, what: impl fmt::Display) -> Self {
+        self.message = format!("could not {what}: {}", self.message);
+        self
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Failure {}
+
+/// An IO error becomes `storage` where the disk is the reason, `permission` where the rights are, else `internal`.
+impl From<std::io::Error> for Failure {
+    fn from(e: std::io::Error) -> Self {
+        use std::io::ErrorKind as Io;
+        match e.kind() {
+            Io::StorageFull | Io::QuotaExceeded => Self::new(ErrorKind::Storage, format!("the disk is full: {e}"))
+                .hint("free some space (`df -h` shows where it is used), then try again"),
+            Io::ReadOnlyFilesystem => Self::new(ErrorKind::Storage, format!("the file system is read-only: {e}"))
+                .hint("mount it writable, or set WHARF_HOME to a folder that can be written"),
+            Io::PermissionDenied => Self::new(ErrorKind::Permission, e.to_string()),
+            _ => Self::new(ErrorKind::Internal, e.to_string()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_nine_codes_are_nine_and_in_order() {
+        let codes: Vec<i32> = ErrorKind::SERVICE.iter().map(|k| k.code()).collect();
+        assert_eq!(codes, (1..=9).map(|n| -32000 - n).collect::<Vec<_>>());
+    }
+}

@@ -1,0 +1,138 @@
+//! The unprivileged user that services run as where Wharf is root.
+//!
+//! It owns who that is, whether they can reach a path, and whose a folder is.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    os::unix::fs::{MetadataExt, lchown},
+    path::{Path, PathBuf},
+};
+
+use nix::unistd::{User, geteuid};
+use wharf_model::{ErrorKind, Failure};
+
+/// A user of the machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Account {
+    /// Its name.
+    pub name: String,
+    /// Its number.
+    pub uid: u32,
+    /// Its group.
+    pub gid: u32,
+    /// Its home folder, which may not exist.
+    pub home: PathBuf,
+}
+
+impl Account {
+    /// Whom services run as: `wharf` if there is such a user, else `nobody`. `None` where Wharf is not root.
+    pub fn of_services() -> Result<Option<Self>, Failure> {
+        if !geteuid().is_root() {
+            return Ok(None);
+        }
+        for name in ["wharf", "nobody"] {
+            if let Ok(Some(user)) = User::from_name(name) {
+                return Ok(Some(Self::from(user)));
+            }
+        }
+        Err(Failure::new(ErrorKind::Precondition, "there is neither a user wharf nor a user nobody to run services as")
+            .hint("make one: useradd --system --no-create-home wharf"))
+    }
+
+    /// Whom Wharf itself runs as.
+    pub fn own() -> Option<Self> {
+        User::from_uid(geteuid()).ok().flatten().map(Self::from)
+    }
+
+    /// Whether this user can pass all folders that lead to `path`. The failure names the first closed one.
+    pub fn can_reach(&self, path: &Path) -> Result<(), Failure> {
+        // What a link leads to counts too.
+        let real = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+        for folder in real.ancestors().skip(1).collect::<Vec<_>>().into_iter().rev() {
+            let Ok(found) = fs::metadata(folder) else { break };
+            if !self.has(&found, 0o1) {
+                let text = format!(
+                    "{} cannot be reached by the user {}: the folder {} is closed to others (mode {:o})",
+                    path.display(),
+                    self.name,
+                    folder.display(),
+                    found.mode() & 0o7777
+                );
+                return Err(Failure::new(ErrorKind::Permission, text).hint(format!(
+                    "set WHARF_HOME to a folder outside of it, or open it for passing: chmod o+x {}",
+                    folder.display()
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether this user has these rights (4 read, 2 write, 1 execute) by the mode bits.
+    pub fn has(&self, found: &fs::Metadata, bits: u32) -> bool {
+        let mode = match (found.uid() == self.uid, found.gid() == self.gid) {
+            (true, _) => found.mode() >> 6,
+            (false, true) => found.mode() >> 3,
+            (false, false) => found.mode(),
+        };
+        self.uid == 0 || mode & bits == bits
+    }
+
+    /// Gives a folder and everything in it to this user, unless the folder is theirs already.
+    pub fn own_tree(&self, folder: &Path) -> Result<(), Failure> {
+        let found = fs::symlink_metadata(folder)?;
+        if found.uid() == self.uid && found.gid() == self.gid {
+            return Ok(());
+        }
+        self.own_all(folder)
+    }
+
+    /// The folder itself comes last: an interrupted walk is repeated, because it is not theirs yet.
+    fn own_all(&self, path: &Path) -> Result<(), Failure> {
+        if fs::symlink_metadata(path)?.is_dir() {
+            for entry in fs::read_dir(path)? {
+                self.own_all(&entry?.path())?;
+            }
+        }
+        Ok(lchown(path, Some(self.uid), Some(self.gid))?)
+    }
+
+    /// HOME, USER and LOGNAME; where the home folder does not exist, `instead` takes its place.
+    pub(crate) fn variables(&self, instead: &Path) -> BTreeMap<String, String> {
+        let home = if self.home.is_dir() { &self.home } else { instead };
+        BTreeMap::from([
+            ("HOME".to_owned(), home.display().to_string()),
+            ("USER".to_owned(), self.name.clone()),
+            ("LOGNAME".to_owned(), self.name.clone()),
+        ])
+    }
+}
+
+impl From<User> for Account {
+    fn from(user: User) -> Self {
+        Self { name: user.name, uid: user.uid.as_raw(), gid: user.gid.as_raw(), home: user.dir }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn a_closed_parent_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let closed = dir.path().join("closed");
+        let inner = closed.join("inner");
+        fs::create_dir_all(&inner).unwrap();
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        fs::set_permissions(&closed, fs::Permissions::from_mode(0o700)).unwrap();
+        let other = Account { name: "other".into(), uid: 4_000_001, gid: 4_000_001, home: "/".into() };
+        let failure = other.can_reach(&inner.join("x")).unwrap_err();
+        assert!(failure.message.contains(&format!("the folder {} is closed", closed.display())), "{failure}");
+        assert!(failure.hint.unwrap().contains("WHARF_HOME"));
+        fs::set_permissions(&closed, fs::Permissions::from_mode(0o711)).unwrap();
+        assert!(other.can_reach(&inner.join("x")).is_ok());
+    }
+}

@@ -1,0 +1,279 @@
+//! The hands that act: what a service asks of its context is done here, on this machine.
+//!
+//! It owns the registry of live runs and the translation of a service's command into a run: program,
+//! environment, user, folders. It refuses to know when something should be done, and what its
+//! outcome means.
+
+use std::{
+    collections::HashMap,
+    fs::{self, OpenOptions},
+    io::Write,
+    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown},
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use wharf_model::{ErrorKind, Failure, Health, Installed, Progress, RunId, Signal, UnitName};
+use wharf_services::{Check, Command, Context, Hands, InstallPlan, Output, Probe, Run, Secret};
+
+use crate::{
+    account::Account,
+    environment::{self, Base},
+    install::{self, Placer, Say},
+    launch::{Launcher, LiveRun, RunAs, RunPlan},
+    layout::Layout,
+    probe, secret,
+    tool::Tool,
+    which,
+};
+
+/// Acts on this machine. Cheap to clone; all clones share one registry.
+#[derive(Clone)]
+pub struct RealHands {
+    layout: Layout,
+    launcher: Launcher,
+    own_binary: PathBuf,
+    services_user: Result<Option<Account>, Failure>,
+    placer: Placer,
+    say: Say,
+    // A HashMap, because nothing is decided by its order.
+    live: Arc<Mutex<HashMap<RunId, LiveRun>>>,
+}
+
+impl RealHands {
+    /// `own_binary` is Wharf's own program; `progress` is told how far an install is.
+    pub fn new(
+        layout: Layout,
+        launcher: Launcher,
+        own_binary: PathBuf,
+        progress: impl Fn(&UnitName, Progress) + Send + Sync + 'static,
+    ) -> Self {
+        let say: Say = Arc::new(progress);
+        let services_user = Account::of_services();
+        let placer = Placer::new(layout.clone(), services_user.clone().ok().flatten(), say.clone());
+        Self { layout, launcher, own_binary, services_user, placer, say, live: Arc::default() }
+    }
+
+    /// Takes over a run that an earlier daemon made.
+    pub fn adopt(&self, run: RunId, live: LiveRun) {
+        self.registry().insert(run, live);
+    }
+
+    /// A run that these hands made or adopted.
+    pub fn live(&self, run: RunId) -> Option<LiveRun> {
+        self.registry().get(&run).cloned()
+    }
+
+    /// Forgets a run. Its processes are not touched.
+    pub fn drop_run(&self, run: RunId) {
+        self.registry().remove(&run);
+    }
+
+    /// The folders.
+    pub fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    fn registry(&self) -> MutexGuard<'_, HashMap<RunId, LiveRun>> {
+        self.live.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whom a command runs as; `None`: as Wharf itself.
+    fn account(&self, command: &Command) -> Result<Option<Account>, Failure> {
+        if command.unprivileged { self.services_user.clone() } else { Ok(None) }
+    }
+
+    /// A command as a program with everything around it.
+    async fn resolve(&self, cx: &Context, command: &Command, base: Base) -> Result<Resolved, Failure> {
+        let cwd = command.cwd.clone().unwrap_or_else(|| cx.dirs.data.clone());
+        let account = self.account(command)?;
+        let program = program(cx, command, &cwd)?;
+        let env = environment::build(cx, command, account.as_ref(), base)?;
+        let (dirs, who, reached) = (cx.dirs.clone(), account.clone(), program.clone());
+        let at = cwd.clone();
+        let prepared = tokio::task::spawn_blocking(move || {
+            for folder in [&dirs.data, &dirs.run] {
+                own_folder(folder, who.as_ref())?;
+            }
+            if !at.is_dir() {
+                let text = format!("the working folder {} does not exist", at.display());
+                return Err(Failure::new(ErrorKind::Precondition, text).hint("make it, or name another"));
+            }
+            who.map_or(Ok(()), |who| who.can_reach(&reached).and_then(|()| who.can_reach(&at.join("."))))
+        });
+        prepared.await.map_err(|e| Failure::new(ErrorKind::Internal, e.to_string()))??;
+        Ok(Resolved { program, env: env.into_iter().collect(), cwd, account })
+    }
+
+    async fn run_to_end(&self, cx: &Context, command: Command, base: Base) -> Result<Output, Failure> {
+        let resolved = self.resolve(cx, &command, base).await?;
+        Tool {
+            program: resolved.program,
+            args: command.args,
+            env: Some(resolved.env.into_iter().collect()),
+            set: vec![],
+            cwd: Some(resolved.cwd),
+            run_as: resolved.account,
+            limit: Duration::from_millis(command.limit_ms),
+        }
+        .output()
+        .await
+    }
+}
+
+struct Resolved {
+    program: PathBuf,
+    env: Vec<(String, String)>,
+    cwd: PathBuf,
+    account: Option<Account>,
+}
+
+/// An installed binary, a path, or a name in PATH.
+fn program(cx: &Context, command: &Command, cwd: &Path) -> Result<PathBuf, Failure> {
+    let name = command.program.as_str();
+    let placed = cx.installed.as_ref().and_then(|i| i.binaries.get(name)).cloned();
+    let (found, place) = match placed {
+        Some(path) => (Some(path), "in the store"),
+        // A relative path is relative to the working folder, as for a shell that stands there.
+        None if name.contains('/') => (Some(cwd.join(name)), "there"),
+        None => (which::first(name), "in PATH"),
+    };
+    found.filter(|path| which::is_runnable(path)).ok_or_else(|| {
+        Failure::new(ErrorKind::Precondition, format!("{name:?} is no program that can be run {place}"))
+            .hint(match place {
+                "in the store" => {
+                    format!("what was placed is damaged; place it again: wharf install {} --reset", cx.unit)
+                }
+                _ => format!("install it, or correct its name: `command -v {name}` should find it"),
+            })
+            .about(&cx.unit)
+    })
+}
+
+/// Makes a unit's folder, and gives it to whom it serves.
+fn own_folder(folder: &Path, who: Option<&Account>) -> Result<(), Failure> {
+    if !folder.is_dir() {
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    }
+    match who {
+        None => Ok(()),
+        Some(who) => {
+            who.can_reach(folder)?;
+            who.own_tree(folder)
+        }
+    }
+}
+
+/// Writes a whole file or none, readable by whom the folder belongs to.
+fn write_file(path: &Path, text: &str, mode: u32) -> std::io::Result<()> {
+    let folder = path.parent().unwrap_or(Path::new("/"));
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let mut mark = [0; 6];
+    secret::fill(&mut mark)?;
+    // The folder can be the service's own: a name that it cannot guess, and no link is followed.
+    let draft = folder.join(format!(".{name}.{}", secret::hex(&mark)));
+    let written = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft).and_then(|mut file| {
+        let owner = fs::symlink_metadata(folder)?;
+        if owner.uid() != nix::unistd::geteuid().as_raw() {
+            fchown(&file, Some(owner.uid()), Some(owner.gid()))?;
+        }
+        file.write_all(text.as_bytes())?;
+        file.set_permissions(fs::Permissions::from_mode(mode))?;
+        file.sync_all()?;
+        fs::rename(&draft, path)
+    });
+    written.inspect_err(|_| drop(fs::remove_file(&draft)))
+}
+
+#[async_trait]
+impl Hands for RealHands {
+    async fn place(&self, cx: &Context, plan: InstallPlan) -> Result<Installed, Failure> {
+        self.placer.place(cx, plan).await
+    }
+
+    async fn exec(&self, cx: &Context, command: Command) -> Result<Output, Failure> {
+        // In an install, the user's proxies and mirrors hold; beside a run, only what the run sees.
+        let base = if cx.run.is_none() { Base::Daemon } else { Base::Clean };
+        self.run_to_end(cx, command, base).await.map_err(|f| f.about(&cx.unit))
+    }
+
+    async fn spawn(&self, cx: &Context, command: Command) -> Result<Run, Failure> {
+        let run = cx.run.ok_or_else(|| Failure::new(ErrorKind::Internal, "a spawn without a run").about(&cx.unit))?;
+        let resolved = self.resolve(cx, &command, Base::Clean).await.map_err(|f| f.about(&cx.unit))?;
+        let log = self.layout.log(&cx.unit, run);
+        if let Some(folder) = log.parent() {
+            fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+        }
+        let argv = std::iter::once(resolved.program.to_string_lossy().into_owned()).chain(command.args).collect();
+        let plan = RunPlan {
+            unit: cx.unit.clone(),
+            run,
+            argv,
+            env: resolved.env,
+            cwd: resolved.cwd,
+            log,
+            run_as: resolved.account.map(|who| RunAs { uid: who.uid, gid: who.gid, groups: vec![who.gid] }),
+        };
+        let live = self.launcher.launch(plan).await.map_err(|f| f.about(&cx.unit))?;
+        let pid = live.pid();
+        self.adopt(run, live);
+        Ok(Run { pid })
+    }
+
+    async fn probe(&self, cx: &Context, probe: Probe) -> Result<Health, Failure> {
+        let exec = |command| -> futures_util::future::BoxFuture<'_, Result<Output, Failure>> {
+            Box::pin(self.run_to_end(cx, command, Base::Clean))
+        };
+        probe::ask(cx, probe, &exec).await.map_err(|f| f.about(&cx.unit))
+    }
+
+    async fn signal(&self, cx: &Context, signal: Signal) -> Result<(), Failure> {
+        let Some(live) = cx.run.and_then(|run| self.live(run)) else {
+            return Err(Failure::new(ErrorKind::Conflict, format!("{} has no live run", cx.unit)).about(&cx.unit));
+        };
+        live.signal(signal).map_err(|e| {
+            Failure::new(ErrorKind::Permission, format!("could not send {signal:?} to {}: {e}", cx.unit))
+                .about(&cx.unit)
+        })
+    }
+
+    async fn write(&self, cx: &Context, path: &Path, text: &str, mode: u32) -> Result<(), Failure> {
+        let folder = path.parent().and_then(|p| fs::canonicalize(p).ok()).unwrap_or_default();
+        let own = [&cx.dirs.data, &cx.dirs.run].into_iter().filter_map(|d| fs::canonicalize(d).ok());
+        if !own.into_iter().any(|own| folder.starts_with(own)) {
+            let text = format!("{} is not in an existing folder of {}", path.display(), cx.unit);
+            return Err(Failure::new(ErrorKind::Permission, text).about(&cx.unit));
+        }
+        write_file(path, text, mode).map_err(|e| {
+            let mut failure = Failure::from(e).about(&cx.unit);
+            failure.message = format!("could not write {}: {}", path.display(), failure.message);
+            failure
+        })
+    }
+
+    async fn secret(&self, cx: &Context, name: &str, bytes: usize) -> Result<Secret, Failure> {
+        secret::once(self.layout.secrets(), name, bytes).map_err(|f| f.about(&cx.unit))
+    }
+
+    async fn verify_placed(&self, cx: &Context) -> Result<Vec<Check>, Failure> {
+        let Some(installed) = cx.installed.clone() else {
+            return Ok(vec![Check::new("placed", false, "nothing is placed")]);
+        };
+        let looked = tokio::task::spawn_blocking(move || install::verify(&installed)).await;
+        looked.map_err(|e| Failure::new(ErrorKind::Internal, e.to_string()))
+    }
+
+    fn which(&self, program: &str) -> Option<PathBuf> {
+        which::first(program)
+    }
+
+    fn own_binary(&self) -> PathBuf {
+        self.own_binary.clone()
+    }
+
+    fn progress(&self, cx: &Context, progress: Progress) {
+        (self.say)(&cx.unit, progress);
+    }
+}

@@ -1,0 +1,69 @@
+//! Finds a run that an earlier daemon may have started.
+
+use std::time::{Duration, Instant};
+
+use tokio::time::sleep;
+use wharf_model::{Exit, RunId, UnitName};
+use wharf_shim::StartRecord;
+
+use super::{
+    Found,
+    folder::{RunFolder, Start},
+    live::{LiveRun, outcome},
+    watched::Watched,
+};
+
+/// From the start record to exec there is nothing that takes time, but the disk.
+const EXEC_WAIT: Duration = Duration::from_secs(2);
+/// A shim whose last process has gone ends within this, and is no process of the run that lives on.
+const SHIM_END_WAIT: Duration = Duration::from_millis(100);
+
+pub async fn find(folder: RunFolder, unit: &UnitName, run: RunId) -> Found {
+    let start = match folder.read_start() {
+        Start::Recorded(start) => start,
+        Start::Void => return never_started(&folder),
+        Start::Missing => match folder.make_void() {
+            // The shim was first after all.
+            Ok(false) => match folder.start() {
+                Some(start) => start,
+                None => return never_started(&folder),
+            },
+            Ok(true) => return never_started(&folder),
+            // No folder: nothing can begin in it. A folder that cannot be written has no shim either.
+            Err(_) => return Found::NeverStarted,
+        },
+    };
+    if !is_this_boot(&start) {
+        return Found::Ended(folder.exit().map_or(Exit::HostRebooted, |exit| outcome(exit.outcome)));
+    }
+    wait_for_exec(&folder, &start).await;
+    let live = LiveRun::open(unit.clone(), run, folder, start.clone());
+    let main = Watched::open(start.pid, start.pid_id);
+    if main.is_some_and(|main| !main.has_exited()) {
+        return Found::Alive(live);
+    }
+    let exit = live.exited().await;
+    let _ = tokio::time::timeout(SHIM_END_WAIT, live.emptied()).await;
+    if live.is_empty() { Found::Ended(exit) } else { Found::Draining(live, exit) }
+}
+
+/// Without a start record no program began; the shim may still have left the reason.
+fn never_started(folder: &RunFolder) -> Found {
+    folder.exit().map_or(Found::NeverStarted, |exit| Found::Ended(outcome(exit.outcome)))
+}
+
+fn is_this_boot(start: &StartRecord) -> bool {
+    wharf_sys::clock::boot_id().is_ok_and(|id| id == start.boot_id)
+}
+
+/// A daemon that died in the middle of a launch: the shim goes on, and knows in a moment.
+async fn wait_for_exec(folder: &RunFolder, start: &StartRecord) {
+    let began = Instant::now();
+    let Some(shim) = Watched::open(start.shim_pid, start.shim_id) else { return };
+    while !folder.is_running_marked() && folder.exit().is_none() && !shim.has_exited() {
+        if began.elapsed() > EXEC_WAIT {
+            return;
+        }
+        sleep(Duration::from_millis(1)).await;
+    }
+}

@@ -1,0 +1,111 @@
+//! A run's folder, as the daemon reads it. The shim writes the records; only the void is ours.
+
+use std::{
+    fs::{self, DirBuilder, File, OpenOptions},
+    io,
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+};
+
+use wharf_shim::{EXIT, ExitRecord, LOCK, RUNNING, START, StartRecord};
+
+/// One run's folder.
+#[derive(Debug, Clone)]
+pub struct RunFolder(PathBuf);
+
+/// What the name `start` holds.
+pub enum Start {
+    /// The shim's record: the program began, or was about to.
+    Recorded(StartRecord),
+    /// Nothing yet.
+    Missing,
+    /// A daemon's claim, or bytes that no shim wrote.
+    Void,
+}
+
+impl RunFolder {
+    pub fn new(path: PathBuf) -> Self {
+        Self(path)
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// Makes it, for us alone. A folder that is there belongs to an earlier launch: `AlreadyExists`.
+    pub fn make(&self) -> io::Result<()> {
+        if let Some(unit) = self.0.parent() {
+            make_private(unit)?;
+        }
+        DirBuilder::new().mode(0o700).create(&self.0)
+    }
+
+    /// Removes it, and its unit's folder where this was the last run.
+    pub fn remove(&self) -> io::Result<()> {
+        match fs::remove_dir_all(&self.0) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+            _ => {}
+        }
+        if let Some(unit) = self.0.parent() {
+            // Fails as it should while there are other runs.
+            let _ = fs::remove_dir(unit);
+        }
+        Ok(())
+    }
+
+    pub fn read_start(&self) -> Start {
+        match fs::read(self.0.join(START)) {
+            Ok(bytes) => StartRecord::decode(&bytes).map_or(Start::Void, Start::Recorded),
+            Err(_) => Start::Missing,
+        }
+    }
+
+    pub fn start(&self) -> Option<StartRecord> {
+        match self.read_start() {
+            Start::Recorded(record) => Some(record),
+            Start::Missing | Start::Void => None,
+        }
+    }
+
+    pub fn exit(&self) -> Option<ExitRecord> {
+        ExitRecord::decode(&fs::read(self.0.join(EXIT)).ok()?).ok()
+    }
+
+    pub fn is_running_marked(&self) -> bool {
+        self.0.join(RUNNING).exists()
+    }
+
+    /// Claims the name `start`, so that a late shim finds it taken. `false`: the shim was first.
+    pub fn make_void(&self) -> io::Result<bool> {
+        match OpenOptions::new().write(true).create_new(true).mode(0o600).open(self.0.join(START)) {
+            Ok(_) => Ok(true),
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// Whether the shim or a process of the run holds the lock. The question takes a shared lock for
+    /// an instant, so that two who ask do not see each other.
+    pub fn is_locked(&self) -> bool {
+        let Ok(file) = File::open(self.lock_path()) else { return false };
+        matches!(wharf_sys::files::lock_shared(&file), Ok(false))
+    }
+
+    pub fn lock_path(&self) -> PathBuf {
+        self.0.join(LOCK)
+    }
+}
+
+/// A folder for us alone, with all above it.
+pub fn make_private(path: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(path)
+}
+
+/// The names in a folder; none where it is missing.
+pub fn names_in(path: &Path) -> io::Result<Vec<String>> {
+    let entries = match fs::read_dir(path) {
+        Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => return Ok(vec![]),
+        other => other?,
+    };
+    entries.map(|entry| entry.map(|e| e.file_name())).filter_map(|n| n.map(|n| n.into_string().ok()).transpose()).collect()
+}

@@ -1,0 +1,23 @@
+//! Wharf's hands: what is decided elsewhere is done here, on this machine.
+//!
+//! It owns processes, files, sockets and installs. It refuses to decide: no state machine, no
+//! timers of supervision, no knowledge of single services.
+
+mod account;
+mod environment;
+mod hands;
+mod install;
+pub mod launch;
+mod layout;
+pub mod ports;
+mod probe;
+mod secret;
+#[cfg(test)]
+mod testing;
+mod tool;
+mod which;
+
+pub use account::Account;
+pub use hands::RealHands;
+pub use install::Receipt;
+pub use layout::Layout;

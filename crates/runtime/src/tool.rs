@@ -1,0 +1,265 @@
+//! A program that is run to its end, with its output caught.
+//!
+//! It owns the child, its process group and its pipes. It ends when the program itself ends: what
+//! the program left in the background may hold the pipes open, and is ended a moment later.
+//! A dropped future ends the whole group.
+
+use std::{collections::BTreeMap, path::PathBuf, process::Stdio, time::Duration};
+
+use rustix::{
+    io::Errno,
+    process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid},
+};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt},
+    process::Child,
+    time::timeout,
+};
+use wharf_model::{ErrorKind, Failure};
+use wharf_services::Output;
+
+use crate::account::Account;
+
+/// How much of each stream is kept.
+const TAIL_BYTES: usize = 256 * 1024;
+/// How long the pipes may stay open after the program's end.
+const DRAIN: Duration = Duration::from_millis(200);
+/// Without a limit of its own.
+const USUAL_LIMIT: Duration = Duration::from_secs(600);
+
+/// A program to be run to its end.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Tool {
+    /// Where it lies, or a name to be found in PATH.
+    pub program: PathBuf,
+    pub args: Vec<String>,
+    /// `None`: the daemon's environment.
+    pub env: Option<BTreeMap<String, String>>,
+    /// Set on top of it.
+    pub set: Vec<(String, String)>,
+    pub cwd: Option<PathBuf>,
+    pub run_as: Option<Account>,
+    /// Zero: ten minutes.
+    pub limit: Duration,
+}
+
+impl Tool {
+    pub fn new(program: impl Into<PathBuf>) -> Self {
+        Self { program: program.into(), ..Self::default() }
+    }
+
+    pub fn args<T: Into<String>>(mut self, args: impl IntoIterator<Item = T>) -> Self {
+        self.args.extend(args.into_iter().map(Into::into));
+        self
+    }
+
+    pub fn cwd(mut self, path: impl Into<PathBuf>) -> Self {
+        self.cwd = Some(path.into());
+        self
+    }
+
+    pub fn set(mut self, name: &str, value: &str) -> Self {
+        self.set.push((name.into(), value.into()));
+        self
+    }
+
+    pub fn limit(mut self, limit: Duration) -> Self {
+        self.limit = limit;
+        self
+    }
+
+    /// For people: the program's name.
+    pub fn name(&self) -> String {
+        self.program.file_name().unwrap_or(self.program.as_os_str()).to_string_lossy().into_owned()
+    }
+
+    /// Runs it to its end, whatever its exit code.
+    pub async fn output(&self) -> Result<Output, Failure> {
+        let mut group = self.spawn()?;
+        let limit = if self.limit.is_zero() { USUAL_LIMIT } else { self.limit };
+        match timeout(limit, group.ended()).await {
+            Ok(output) => output,
+            Err(_) => {
+                drop(group);
+                let text = format!("{} did not end within {} s", self.name(), limit.as_secs_f32());
+                Err(Failure::new(ErrorKind::Timeout, text)
+                    .hint("it was ended; try again, or look at what it waits for"))
+            }
+        }
+    }
+
+    fn spawn(&self) -> Result<Group, Failure> {
+        let mut command = tokio::process::Command::new(&self.program);
+        command.args(&self.args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
+        if let Some(env) = &self.env {
+            command.env_clear().envs(env);
+        }
+        command.envs(self.set.iter().map(|(name, value)| (name, value)));
+        if let Some(cwd) = &self.cwd {
+            command.current_dir(cwd);
+        }
+        if let Some(who) = &self.run_as {
+            command.uid(who.uid).gid(who.gid);
+        }
+        let child = command.spawn().map_err(|e| self.unspawned(&e))?;
+        Group::of(child)
+    }
+
+    fn unspawned(&self, e: &std::io::Error) -> Failure {
+        let text = format!("could not run {}: {e}", self.program.display());
+        match e.kind() {
+            std::io::ErrorKind::NotFound | std::io::ErrorKind::PermissionDenied => {
+                Failure::new(ErrorKind::Precondition, text)
+                    .hint(format!("see whether it is there and may be run: ls -l {}", self.program.display()))
+            }
+            _ => Failure::new(ErrorKind::Internal, text),
+        }
+    }
+}
+
+/// A child that leads a process group. Dropped, the group is ended.
+struct Group {
+    child: Child,
+    leader: Pid,
+}
+
+impl Group {
+    fn of(child: Child) -> Result<Self, Failure> {
+        let leader = child.id().and_then(|id| Pid::from_raw(id.cast_signed()));
+        let leader = leader.ok_or_else(|| Failure::new(ErrorKind::Internal, "a child without a pid"))?;
+        Ok(Self { child, leader })
+    }
+
+    async fn ended(&mut self) -> Result<Output, Failure> {
+        let (mut out, mut err) = (Tail::default(), Tail::default());
+        let pipes = (self.child.stdout.take(), self.child.stderr.take());
+        let pumps = async {
+            tokio::join!(pump(pipes.0, &mut out), pump(pipes.1, &mut err));
+        };
+        {
+            tokio::pin!(pumps);
+            let mut waited = tokio::task::spawn_blocking({
+                let leader = self.leader;
+                move || wait_unreaped(leader)
+            });
+            let mut closed = false;
+            loop {
+                tokio::select! {
+                    _ = &mut waited => break,
+                    () = &mut pumps, if !closed => closed = true,
+                }
+            }
+            if !closed {
+                let _ = timeout(DRAIN, pumps).await;
+            }
+        }
+        let _ = kill_process_group(self.leader, Signal::KILL);
+        let status = self.child.wait().await?;
+        use std::os::unix::process::ExitStatusExt;
+        let code = status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or_default());
+        Ok(Output { code, stdout: out.text(), stderr: err.text() })
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        // After the child was reaped its number may be another's.
+        if self.child.id().is_some() {
+            let _ = kill_process_group(self.leader, Signal::KILL);
+        }
+    }
+}
+
+/// Waits for a child's end and leaves it unreaped: until it is reaped, its number and so its
+/// group's cannot become another's. (On a thread, because tokio's way to wait on a pidfd is unsafe.)
+fn wait_unreaped(child: Pid) {
+    while let Err(Errno::INTR) = waitid(WaitId::Pid(child), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT) {}
+}
+
+/// The end of a stream.
+#[derive(Default)]
+struct Tail {
+    kept: Vec<u8>,
+}
+
+impl Tail {
+    fn push(&mut self, bytes: &[u8]) {
+        self.kept.extend_from_slice(bytes);
+        if self.kept.len() > 2 * TAIL_BYTES {
+            self.kept.drain(..self.kept.len() - TAIL_BYTES);
+        }
+    }
+
+    fn text(&self) -> String {
+        let from = self.kept.len().saturating_sub(TAIL_BYTES);
+        String::from_utf8_lossy(&self.kept[from..]).into_owned()
+    }
+}
+
+async fn pump(pipe: Option<impl AsyncRead + Unpin>, tail: &mut Tail) {
+    let Some(mut pipe) = pipe else { return };
+    let mut buffer = vec![0; 16 * 1024];
+    while let Ok(n @ 1..) = pipe.read(&mut buffer).await {
+        tail.push(&buffer[..n]);
+    }
+}
+
+/// The last lines of what a tool said, stderr before stdout.
+pub(crate) fn last_lines(output: &Output, count: usize) -> Vec<String> {
+    let said = if output.stderr.trim().is_empty() { &output.stdout } else { &output.stderr };
+    let lines: Vec<&str> = said.lines().filter(|l| !l.trim().is_empty()).collect();
+    lines[lines.len().saturating_sub(count)..].iter().map(|l| (*l).to_owned()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+
+    fn sh(script: &str) -> Tool {
+        Tool::new("/bin/sh").args(["-c", script])
+    }
+
+    /// T16.
+    #[tokio::test]
+    async fn a_background_process_that_holds_the_pipe_is_not_waited_for() {
+        let began = Instant::now();
+        let output = sh("echo before; sleep 61 & echo $!; exit 3").output().await.unwrap();
+        assert!(began.elapsed() < Duration::from_secs(2), "took {:?}", began.elapsed());
+        assert_eq!(output.code, 3);
+        let left: i32 = output.stdout.lines().nth(1).unwrap().parse().unwrap();
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        let state = std::fs::read_to_string(format!("/proc/{left}/stat")).unwrap_or_default();
+        assert!(state.is_empty() || state.contains(") Z "), "the background process lives: {state}");
+    }
+
+    #[tokio::test]
+    async fn a_time_limit_ends_the_whole_group() {
+        let tool = sh("sleep 62 & echo $! > $0.pid; sleep 62");
+        let dir = tempfile::tempdir().unwrap();
+        let mark = dir.path().join("m");
+        let failure =
+            tool.args([mark.display().to_string()]).limit(Duration::from_millis(300)).output().await.unwrap_err();
+        assert_eq!(failure.kind, ErrorKind::Timeout);
+        let pid = std::fs::read_to_string(dir.path().join("m.pid")).unwrap();
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        let state = std::fs::read_to_string(format!("/proc/{}/stat", pid.trim())).unwrap_or_default();
+        assert!(state.is_empty() || state.contains(") Z "), "it lives: {state}");
+    }
+
+    #[tokio::test]
+    async fn only_the_end_of_a_long_output_is_kept() {
+        let output = sh("yes 0123456789 | head -c 3000000; echo; echo last; kill -TERM $$").output().await.unwrap();
+        assert_eq!(output.code, 128 + 15);
+        assert!(output.stdout.len() <= TAIL_BYTES);
+        assert!(output.stdout.ends_with("last\n"));
+    }
+
+    #[tokio::test]
+    async fn a_missing_program_is_a_precondition() {
+        let failure = Tool::new("/nowhere/prog").output().await.unwrap_err();
+        assert_eq!(failure.kind, ErrorKind::Precondition);
+        assert!(failure.message.contains("/nowhere/prog"));
+    }
+}

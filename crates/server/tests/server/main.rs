@@ -1,0 +1,10 @@
+//! The server over real sockets, as clients good and bad see it.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod envelope;
+mod http;
+mod limits;
+mod socket;
+mod streams;

@@ -1,0 +1,251 @@
+//! Faults seen in the systems that Wharf replaces and in their peers, each tried on the real daemon.
+
+use std::{
+    fs,
+    net::TcpListener,
+    time::{Duration, Instant},
+};
+
+use serde_json::{Value, json};
+use wharf_tests::{Daemon, alive, eventually, free_port, listens, processes_with};
+
+fn sh(script: &str) -> Value {
+    json!({ "argv": ["sh", "-c", script] })
+}
+
+fn pid_of(daemon: &Daemon, name: &str) -> i32 {
+    daemon.ok("service.status", json!({ "name": name }))["pid"].as_i64().unwrap_or(0) as i32
+}
+
+#[test]
+fn t2_ten_mebibytes_of_output_without_a_reader_block_nobody() {
+    let daemon = Daemon::start();
+    let flag = daemon.home.join("done");
+    let script = format!("yes 0123456789012345678901234567890123456789 | head -c 12000000; touch {}; exec sleep 1000", flag.display());
+    daemon.run("loud", sh(&script));
+    eventually("the child has written it all", Duration::from_secs(30), || flag.exists());
+    assert_eq!(daemon.state("command@loud"), "running");
+    let logs = daemon.ok("service.logs", json!({ "name": "command@loud", "lines": 5 }));
+    assert_eq!(logs["lines"].as_array().unwrap().len(), 5);
+    assert_eq!(logs["more"], true);
+}
+
+#[test]
+fn t4_a_stop_during_backoff_stops_at_once_and_it_stays_stopped() {
+    let daemon = Daemon::start();
+    let ready = daemon.home.join("ready");
+    let mut with = sh("sleep 0.2; exit 3");
+    with["ports"] = json!({});
+    daemon.run("dies", with);
+    eventually("it waits for its next try", Duration::from_secs(10), || daemon.state("command@dies") == "backoff");
+    let status = daemon.ok("service.status", json!({ "name": "command@dies" }));
+    assert!(status["restart_backoff"].as_f64().unwrap() > 0.0, "{status}");
+    assert_eq!(status["last_exit"], json!({ "kind": "exited", "code": 3 }));
+    let began = Instant::now();
+    daemon.ok("service.stop", json!({ "name": "command@dies" }));
+    assert!(began.elapsed() < Duration::from_secs(1));
+    let runs = daemon.ok("service.status", json!({ "name": "command@dies" }))["restart_count"].clone();
+    std::thread::sleep(Duration::from_secs(3));
+    let status = daemon.ok("service.status", json!({ "name": "command@dies" }));
+    assert_eq!((&status["state"], &status["restart_count"]), (&json!("stopped"), &runs));
+    assert!(!ready.exists());
+}
+
+#[test]
+fn t5_a_child_that_ignores_term_and_a_grandchild_in_its_own_session_are_gone_when_stop_returns() {
+    let daemon = Daemon::start();
+    let mark = format!("wharf-t5-{}", std::process::id());
+    let script = format!("trap '' TERM; setsid sh -c 'trap \"\" TERM; : {mark}; while :; do sleep 1; done' & while :; do sleep 1; done");
+    let mut with = sh(&script);
+    with["stop_timeout_s"] = json!(1);
+    daemon.run("stubborn", with);
+    eventually("both live", Duration::from_secs(5), || processes_with(&mark).len() >= 2);
+    let began = Instant::now();
+    let stopped = daemon.ok("service.stop", json!({ "name": "command@stubborn" }));
+    assert_eq!(processes_with(&mark), Vec::<i32>::new(), "left over after the stop");
+    assert!(began.elapsed() >= Duration::from_millis(900), "it was not given its time");
+    assert_eq!(stopped["last_exit"], json!({ "kind": "signaled", "signal": 9 }));
+}
+
+#[test]
+fn t6_kill_9_of_the_daemon_and_a_new_one_adopts_and_starts_nothing_twice() {
+    let mut daemon = Daemon::start();
+    let starts = daemon.home.join("starts");
+    let count = || fs::read_to_string(&starts).map_or(0, |s| s.lines().count());
+    let script = format!("echo x >> {}; n=0; while :; do n=$((n+1)); echo line $n; sleep 0.05; done", starts.display());
+    daemon.run("kept", sh(&script));
+    daemon.ok("service.restart", json!({ "name": "command@kept" }));
+    let port = free_port();
+    daemon.ok("service.start", json!({ "name": "hello", "with": { "ports": { "http": port } } }));
+    let before = daemon.ok("service.status", json!({ "name": "command@kept" }));
+    let hello = pid_of(&daemon, "hello");
+    daemon.kill_9();
+    let pid = before["pid"].as_i64().unwrap() as i32;
+    assert!(alive(pid) && alive(hello) && listens(port), "a service died with the daemon");
+    daemon.launch();
+    eventually("both are adopted", Duration::from_secs(5), || {
+        daemon.state("command@kept") == "running" && daemon.state("hello") == "running"
+    });
+    let after = daemon.ok("service.status", json!({ "name": "command@kept" }));
+    for field in ["pid", "run", "started_at", "restart_count", "want"] {
+        assert_eq!(before[field], after[field], "{field}");
+    }
+    assert_eq!(before["restart_count"], 1);
+    assert!(after["uptime_ms"].as_u64() > before["uptime_ms"].as_u64());
+    assert_eq!(pid_of(&daemon, "hello"), hello);
+    assert_eq!(count(), 2, "it was started again");
+    // What it wrote while nobody was there is not lost.
+    let logs = daemon.ok("service.logs", json!({ "name": "command@kept", "lines": 10000 }));
+    let lines: Vec<u64> = logs["lines"].as_array().unwrap().iter().filter_map(|l| l.as_str()?.strip_prefix("line ")?.parse().ok()).collect();
+    assert!(lines.windows(2).all(|w| w[1] == w[0] + 1), "a line is missing or doubled");
+    daemon.ok("service.stop", json!({ "name": "command@kept" }));
+    assert!(!alive(pid));
+}
+
+#[test]
+fn t6_an_exit_while_no_daemon_lives_is_told_exactly() {
+    let mut daemon = Daemon::start();
+    let go = daemon.home.join("go");
+    daemon.run("ends", sh(&format!("while ! [ -e {} ]; do sleep 0.01; done; exit 37", go.display())));
+    let pid = pid_of(&daemon, "command@ends");
+    daemon.kill_9();
+    fs::write(&go, "").unwrap();
+    eventually("it has ended", Duration::from_secs(5), || !alive(pid));
+    daemon.launch();
+    eventually("its death is known", Duration::from_secs(5), || {
+        let status = daemon.ok("service.status", json!({ "name": "command@ends" }));
+        status["last_exit"] == json!({ "kind": "exited", "code": 37 })
+    });
+}
+
+#[test]
+fn t7_a_second_daemon_refuses_with_the_pid_of_the_first_and_the_first_still_answers() {
+    let daemon = Daemon::start();
+    let second = daemon.cli(&["daemon"]);
+    assert_ne!(second.code, 0);
+    assert!(second.err.contains(&daemon.pid().to_string()), "{second:?}");
+    assert!(second.err.contains("hint:"), "{second:?}");
+    assert_eq!(daemon.ok("rpc.health", json!({}))["pid"], daemon.pid());
+}
+
+#[test]
+fn t10_a_start_command_that_prints_help_and_exits_0_is_a_failed_start_that_says_so() {
+    let daemon = Daemon::start();
+    let port = free_port();
+    let with = json!({
+        "argv": ["sh", "-c", "echo 'usage: agent-mail [OPTIONS] COMMAND'; exit 0"],
+        "ports": { "http": port }, "health": { "http": { "port": "http", "path": "/health" } },
+    });
+    let error = daemon.err("service.start", json!({ "name": "command@help", "with": with }));
+    assert_eq!(error["code"], -32006, "{error}");
+    assert!(error["message"].as_str().unwrap().contains("code 0 before it was ready"), "{error}");
+    assert!(error["data"]["causes"].to_string().contains("usage: agent-mail"), "{error}");
+    daemon.ok("service.stop", json!({ "name": "command@help" }));
+}
+
+#[test]
+fn t11_an_env_file_cannot_override_a_forced_variable() {
+    let daemon = Daemon::start();
+    let file = daemon.home.join("env");
+    fs::write(&file, "WHARF_UNIT=evil\nexport COLOUR='dark blue'\nPORT=1\n# a comment\n").unwrap();
+    let port = free_port();
+    let with = json!({
+        "argv": ["sh", "-c", "echo \"unit=$WHARF_UNIT colour=$COLOUR port=$PORT home=$HOME\"; exec sleep 1000"],
+        "env_file": file, "ports": { "http": port }, "health": { "none": {} },
+    });
+    daemon.run("env", with);
+    let expected = format!("unit=command@env colour=dark blue port={port}");
+    eventually("its environment is in the log", Duration::from_secs(5), || {
+        let logs = daemon.ok("service.logs", json!({ "name": "command@env" }));
+        logs["lines"].to_string().contains(&expected)
+    });
+}
+
+#[test]
+fn t12_http_200_with_a_body_that_says_unhealthy_is_unhealthy() {
+    let daemon = Daemon::start();
+    let port = free_port();
+    let root = daemon.home.join("www");
+    fs::create_dir_all(&root).unwrap();
+    fs::write(root.join("health"), "{\"status\":\"healthy\"}").unwrap();
+    let with = json!({
+        "argv": ["python3", "-m", "http.server", port.to_string(), "--bind", "127.0.0.1", "--directory", root],
+        "ports": { "http": port },
+        "health": { "http": { "port": "http", "path": "/health", "json": { "/status": "healthy" } } },
+    });
+    daemon.run("body", with);
+    assert_eq!(daemon.ok("service.health", json!({ "name": "command@body" }))["healthy"], true);
+    fs::write(root.join("health"), "{\"status\":\"unhealthy\"}").unwrap();
+    let health = daemon.ok("service.health", json!({ "name": "command@body" }));
+    assert_eq!(health["healthy"], false, "{health}");
+    assert!(health["detail"].as_str().unwrap().contains("unhealthy"), "{health}");
+}
+
+#[test]
+fn t15_two_units_with_one_port_are_reported_before_either_starts() {
+    let daemon = Daemon::start();
+    let port = free_port();
+    let with = |_: &str| json!({ "argv": ["sleep", "1000"], "ports": { "http": port }, "health": { "none": {} } });
+    for name in ["command@one", "command@two"] {
+        let report = daemon.ok("service.install", json!({ "name": name, "with": with(name) }));
+        let warned = report["warnings"].to_string();
+        assert_eq!(warned.contains("command@one"), name == "command@two", "{report}");
+    }
+    let verify = daemon.ok("service.verify", json!({ "name": "command@one" }));
+    assert_eq!(verify["ok"], false, "{verify}");
+    assert!(verify["checks"].to_string().contains("command@two"), "{verify}");
+    daemon.ok("service.start", json!({ "name": "command@one" }));
+    let error = daemon.err("service.start", json!({ "name": "command@two" }));
+    assert_eq!(error["code"], -32003, "{error}");
+    assert!(error["message"].as_str().unwrap().contains("command@one"), "{error}");
+    assert_eq!(daemon.state("command@two"), "stopped");
+}
+
+#[test]
+fn t15_a_port_that_a_stranger_holds_is_named_with_its_holder_before_the_start() {
+    let daemon = Daemon::start();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let error = daemon.err("service.start", json!({ "name": "hello", "with": { "ports": { "http": port } } }));
+    assert_eq!(error["code"], -32003, "{error}");
+    let message = error["message"].as_str().unwrap();
+    assert!(message.contains(&format!("port {port} is taken by")) && message.contains(&std::process::id().to_string()), "{error}");
+    assert!(error["data"]["hint"].as_str().unwrap().contains("--port http=auto"), "{error}");
+    // The stranger is left alone, and the way out that the hint names works.
+    assert!(listens(port));
+    let started = daemon.ok("service.start", json!({ "name": "hello", "with": { "ports": { "http": "auto" } } }));
+    assert!(listens(started["ports"]["http"].as_u64().unwrap() as u16));
+}
+
+#[test]
+fn t17_a_stop_of_one_run_never_acts_on_the_next() {
+    let daemon = Daemon::start();
+    let mut with = sh("trap 'sleep 0.3; exit 0' TERM; while :; do sleep 0.02; done");
+    with["stop_timeout_s"] = json!(1);
+    daemon.run("again", with);
+    // A kill timer of the first run is due a second after its stop: the run that follows must not feel it.
+    daemon.ok("service.restart", json!({ "name": "command@again" }));
+    let before = daemon.ok("service.status", json!({ "name": "command@again" }));
+    std::thread::sleep(Duration::from_millis(1800));
+    let after = daemon.ok("service.status", json!({ "name": "command@again" }));
+    assert_eq!((&before["pid"], &before["run"], &after["state"]), (&after["pid"], &after["run"], &json!("running")));
+}
+
+#[test]
+fn t18_a_service_outlives_every_thread_that_could_have_made_it() {
+    // Threads of the daemon's pool come and go: with PR_SET_PDEATHSIG a service would die with one.
+    let mut daemon = Daemon::start();
+    let names: Vec<String> = (0..12).map(|n| format!("command@w{n}")).collect();
+    for name in &names {
+        let with = sh("exec sleep 1000");
+        daemon.ok("service.start", json!({ "name": name, "with": with }));
+    }
+    let pids: Vec<i32> = names.iter().map(|n| pid_of(&daemon, n)).collect();
+    // Blocking threads end after ten idle seconds.
+    std::thread::sleep(Duration::from_secs(12));
+    assert!(pids.iter().all(|p| alive(*p)), "a service died with a thread");
+    daemon.terminate();
+    assert!(pids.iter().all(|p| alive(*p)), "a service died with the daemon");
+    daemon.launch();
+    assert_eq!(pids, names.iter().map(|n| pid_of(&daemon, n)).collect::<Vec<_>>());
+}

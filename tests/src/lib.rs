@@ -1,0 +1,12 @@
+//! What the end-to-end tests share: a real daemon in a folder of its own, callers of every kind,
+//! and the document that all traffic is held against.
+
+mod conform;
+mod daemon;
+mod ground;
+mod http;
+
+pub use conform::Document;
+pub use daemon::{Daemon, Said, wharf_binary};
+pub use ground::{alive, eventually, free_port, free_ports, listens, processes_with, root};
+pub use http::{Reply, exchange, get, post, request};

@@ -1,0 +1,37 @@
+//! Wharf's development tasks: `cargo xtask test`, `bench`, `docs`.
+//!
+//! A task is one file and one line in `TASKS`.
+
+mod bench;
+mod docs;
+mod ground;
+mod needs;
+mod test;
+
+use std::process::ExitCode;
+
+type Task = fn(&[String]) -> Result<(), String>;
+
+const TASKS: [(&str, &str, Task); 3] = [
+    ("test", "everything that a merge must pass; installs what it needs when root", test::run),
+    ("bench", "the figures of README.md, each beside its floor, in one run", bench::run),
+    ("docs", "writes docs/man/wharf.1 anew", docs::run),
+];
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let Some((_, _, task)) = args.first().and_then(|name| TASKS.iter().find(|(n, _, _)| n == name)) else {
+        eprintln!("usage: cargo xtask TASK\n");
+        for (name, about, _) in TASKS {
+            eprintln!("  {name:<8} {about}");
+        }
+        return ExitCode::from(2);
+    };
+    match task(&args[1..]) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            eprintln!("\nxtask: {why}");
+            ExitCode::FAILURE
+        }
+    }
+}

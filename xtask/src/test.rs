@@ -1,0 +1,27 @@
+//! Everything that a merge must pass, in the order in which it fails fastest.
+
+use crate::{
+    ground::{cargo, step},
+    needs,
+};
+
+/// `cargo xtask test [FILTER]`: a filter runs only the end-to-end tests whose names hold it.
+pub fn run(args: &[String]) -> Result<(), String> {
+    needs::provide()?;
+    if let [filter] = args {
+        step("build", &mut cargo(&["build", "--locked", "--package", "wharf"]))?;
+        return step("end to end", &mut cargo(&["test", "--locked", "--package", "wharf-tests", "--test", "e2e", "--", filter]));
+    }
+    step("format", &mut cargo(&["fmt", "--all", "--check"]))?;
+    step("clippy", &mut cargo(&["clippy", "--locked", "--workspace", "--all-targets", "--", "-D", "warnings"]))?;
+    step("build", &mut cargo(&["build", "--locked", "--workspace", "--bins"]))?;
+    step(
+        "unit, property and simulation tests",
+        &mut cargo(&["test", "--locked", "--workspace", "--exclude", "wharf-tests"]),
+    )?;
+    // Two at a time: each has a daemon of its own, and two cores are what there is.
+    step(
+        "end to end",
+        &mut cargo(&["test", "--locked", "--package", "wharf-tests", "--", "--test-threads", "2"]),
+    )
+}
