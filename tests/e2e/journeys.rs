@@ -109,7 +109,7 @@ fn both_ways(name: &str, with: impl Fn() -> Value, use_it: impl Fn(&BTreeMap<Str
 fn http_get(port: u16, path: &str) -> String {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nConnection: close\r\n\r\n").unwrap();
     let mut text = String::new();
     let _ = stream.read_to_string(&mut text);
     text
@@ -157,7 +157,6 @@ fn postgres_and_its_data_survives_a_delete_without_purge() {
         let inspect = daemon.ok("service.inspect", json!({ "name": "postgres" }));
         let client = inspect["installed"]["binaries"]["psql"].as_str().map_or_else(|| "psql".to_owned(), str::to_owned);
         let output = Command::new(client)
-            .args(["-h", daemon.home.join("run").to_str().unwrap()])
             .args(["-h", &socket_dir(&daemon), "-p", &port.to_string(), "-U", "postgres", "-Atc", sql])
             .output()
             .unwrap();
@@ -182,7 +181,7 @@ fn postgres_and_its_data_survives_a_delete_without_purge() {
 }
 
 fn socket_dir(daemon: &Daemon) -> String {
-    let mut found = vec![daemon.home.join("run")];
+    let mut found = vec![daemon.home.join("units")];
     while let Some(dir) = found.pop() {
         for entry in fs::read_dir(&dir).into_iter().flatten().flatten() {
             if entry.file_name().to_string_lossy().starts_with(".s.PGSQL.") {

@@ -8,10 +8,18 @@ use std::{
 };
 
 use serde_json::{Value, json};
+use std::sync::{Mutex, MutexGuard};
 use wharf_tests::{Daemon, Document, alive, eventually, free_port, get, listens, post};
+
+/// hello's usual port is for one test at a time.
+fn usual_port() -> MutexGuard<'static, ()> {
+    static TURN: Mutex<()> = Mutex::new(());
+    TURN.lock().unwrap_or_else(|e| e.into_inner())
+}
 
 #[test]
 fn up_detached_starts_hello_and_prints_what_to_try_and_down_ends_it_all() {
+    let _turn = usual_port();
     let daemon = Daemon::prepare();
     let up = daemon.cli_ok(&["up", "--detach"]);
     for part in ["hello", "running", "service.sock", "wharf status hello"] {
@@ -41,6 +49,7 @@ fn up_detached_starts_hello_and_prints_what_to_try_and_down_ends_it_all() {
 
 #[test]
 fn up_in_the_foreground_serves_until_ctrl_c_and_services_go_on() {
+    let _turn = usual_port();
     let daemon = Daemon::prepare();
     let mut up = daemon.command().arg("up").stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     eventually("hello runs", Duration::from_secs(20), || {
@@ -78,6 +87,7 @@ fn the_four_paths_of_the_socket() {
 /// so `hello` is started before each.
 #[test]
 fn every_example_of_the_document_is_true() {
+    let _turn = usual_port();
     let daemon = Daemon::start();
     let hello = json!({ "name": "hello" });
     let mut count = 0;

@@ -151,7 +151,7 @@ fn t11_an_env_file_cannot_override_a_forced_variable() {
     let port = free_port();
     let with = json!({
         "argv": ["sh", "-c", "echo \"unit=$WHARF_UNIT colour=$COLOUR port=$PORT home=$HOME\"; exec sleep 1000"],
-        "env_file": file, "ports": { "http": port }, "health": { "none": {} },
+        "env_file": file, "ports": { "http": port }, "health": "none",
     });
     daemon.run("env", with);
     let expected = format!("unit=command@env colour=dark blue port={port}");
@@ -185,7 +185,7 @@ fn t12_http_200_with_a_body_that_says_unhealthy_is_unhealthy() {
 fn t15_two_units_with_one_port_are_reported_before_either_starts() {
     let daemon = Daemon::start();
     let port = free_port();
-    let with = |_: &str| json!({ "argv": ["sleep", "1000"], "ports": { "http": port }, "health": { "none": {} } });
+    let with = |_: &str| json!({ "argv": ["sleep", "1000"], "ports": { "http": port }, "health": "none" });
     for name in ["command@one", "command@two"] {
         let report = daemon.ok("service.install", json!({ "name": name, "with": with(name) }));
         let warned = report["warnings"].to_string();

@@ -47,12 +47,18 @@ impl<T: Serialize> ToRpcParams for Named<T> {
 /// Params by name or by position; absent ones are an empty object.
 pub(crate) fn parse<T: DeserializeOwned>(method: &str, params: Option<&RawValue>) -> Result<T, ErrorObjectOwned> {
     let text = params.map_or("{}", RawValue::get);
-    serde_json::from_str(text).map_err(|e| {
+    // The plain way first: finding the path costs, and nearly every call is well formed.
+    if let Ok(params) = serde_json::from_str(text) {
+        return Ok(params);
+    }
+    serde_path_to_error::deserialize(&mut serde_json::Deserializer::from_str(text)).map_err(|e| {
+        let path = e.path().to_string();
+        let at = if path == "." { String::new() } else { format!(" {path}:") };
         // Line and column are of the params alone: they would mislead.
-        let whole = e.to_string();
+        let whole = e.inner().to_string();
         let what = whole.split(" at line ").next().unwrap_or(&whole);
         error_object(
-            Failure::new(ErrorKind::InvalidParams, format!("{method}: {what}"))
+            Failure::new(ErrorKind::InvalidParams, format!("{method}:{at} {what}"))
                 .hint(format!("`wharf rpc discover` has the params of {method}")),
         )
     })

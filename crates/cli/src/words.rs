@@ -49,7 +49,7 @@ pub(crate) fn ports(ports: &BTreeMap<String, u16>) -> Option<String> {
     }
 }
 
-/// The word of a state, with underscores as blanks, in its colour.
+/// The word of a state, the same as everywhere else, in its colour.
 pub(crate) fn phase(phase: Phase) -> Cell {
     let style = match phase {
         Phase::Running => colour(AnsiColor::Green),
@@ -59,7 +59,7 @@ pub(crate) fn phase(phase: Phase) -> Cell {
         Phase::Unhealthy | Phase::Failed | Phase::Blocked => colour(AnsiColor::Red),
         Phase::Stopped | Phase::NotInstalled => Style::new().dimmed(),
     };
-    Cell::styled(phase.word().replace('_', " "), style)
+    Cell::styled(phase.word(), style)
 }
 
 /// What the last probe found.

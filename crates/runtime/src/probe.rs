@@ -181,6 +181,8 @@ mod tests {
         let port = listener.local_addr().unwrap().port();
         std::thread::spawn(move || {
             for mut stream in listener.incoming().flatten() {
+                // An answer before the question is no HTTP, and is refused.
+                let _ = std::io::Read::read(&mut stream, &mut [0; 2048]);
                 let _ = stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n");
                 while stream.write_all(&[b'x'; 4096]).is_ok() {}
             }

@@ -409,8 +409,7 @@ async fn a_run_of_another_boot_ended_with_it() {
     record = wharf_shim::StartRecord::decode(&real).unwrap();
     record.pid_id += 1;
     fs::write(&start, record.encode()).unwrap();
-    let found = place.launcher.find(&unit(), RUN);
-    assert!(!matches!(in_time(found).await, Found::Alive(_)));
+    assert!(!matches!(in_time(place.launcher.find(&unit(), RUN)).await, Found::Alive(_)));
     fs::write(&start, real).unwrap();
     live.kill_all();
     assert_eq!(ends(&live).await, Exit::Signaled { signal: 9 });

@@ -65,7 +65,7 @@ impl fmt::Display for PortChoice {
 #[derive(Clone)]
 pub struct Params {
     schema: Value,
-    check: fn(&Value) -> std::result::Result<(), serde_json::Error>,
+    check: fn(&Value) -> std::result::Result<(), serde_path_to_error::Error<serde_json::Error>>,
 }
 
 #[derive(Deserialize, JsonSchema)]
@@ -81,7 +81,7 @@ impl Params {
 
     /// The fields of `T`, which should deny unknown fields and have a default for each that is not owed.
     pub fn of<T: JsonSchema + DeserializeOwned>() -> Self {
-        Self { schema: schemars::schema_for!(T).to_value(), check: |v| T::deserialize(v).map(drop) }
+        Self { schema: schemars::schema_for!(T).to_value(), check: |v| serde_path_to_error::deserialize::<_, T>(v).map(drop) }
     }
 
     /// JSON Schema of the object.
@@ -105,7 +105,9 @@ impl Params {
             } else {
                 format!("it takes: {}; `wharf inspect NAME` shows their schema", known.join(", "))
             };
-            Failure::new(ErrorKind::InvalidParams, format!("with: {e}")).hint(hint)
+            let path = e.path().to_string();
+            let at = if path == "." { String::new() } else { format!(".{path}") };
+            Failure::new(ErrorKind::InvalidParams, format!("with{at}: {}", e.inner())).hint(hint)
         })
     }
 }

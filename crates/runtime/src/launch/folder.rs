@@ -34,10 +34,13 @@ impl RunFolder {
 
     /// Makes it, for us alone. A folder that is there belongs to an earlier launch: `AlreadyExists`.
     pub fn make(&self) -> io::Result<()> {
-        if let Some(unit) = self.0.parent() {
-            make_private(unit)?;
-        }
-        DirBuilder::new().mode(0o700).create(&self.0)
+        let make = || {
+            if let Some(unit) = self.0.parent() {
+                make_private(unit)?;
+            }
+            DirBuilder::new().mode(0o700).create(&self.0)
+        };
+        once_more(make)
     }
 
     /// Removes it, and its unit's folder where this was the last run.
@@ -94,6 +97,19 @@ impl RunFolder {
     pub fn lock_path(&self) -> PathBuf {
         self.0.join(LOCK)
     }
+}
+
+/// The end of a unit's last run removes the unit's folder, which the next run may be making at
+/// that moment: what is lost to that race is made once more.
+pub fn once_more(make: impl Fn() -> io::Result<()>) -> io::Result<()> {
+    let mut made = make();
+    for _ in 0..3 {
+        match &made {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => made = make(),
+            Ok(()) | Err(_) => break,
+        }
+    }
+    made
 }
 
 /// A folder for us alone, with all above it.

@@ -16,6 +16,9 @@ impl Watched {
     /// Opens the process with this pid if it is the one with this identity. None: it has gone.
     pub fn open(pid: i32, identity: u64) -> Option<Self> {
         let fd = pidfd::open_exact(pid, identity).ok()?;
+        // Deprecated for types whose descriptor can change under it; an OwnedFd's cannot, and its
+        // successor is unsafe.
+        #[allow(deprecated)]
         let fd = AsyncFd::with_interest(fd, Interest::READABLE).ok()?;
         Some(Self { pid, fd })
     }

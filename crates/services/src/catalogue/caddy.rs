@@ -2,9 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
+use std::collections::BTreeMap;
+
 use async_trait::async_trait;
 use schemars::JsonSchema;
 use serde::Deserialize;
+use serde_json::Value;
 use wharf_model::{ErrorKind, Facts, Failure, Health, Installed};
 
 use crate::{Context, HttpAt, HttpProbe, Params, Pinned, Ports, Probe, Result, Run, Service, Wanted};
@@ -117,6 +120,10 @@ impl Service for Caddy {
             .unprivileged()
             .spawn()
             .await
+    }
+
+    fn health_url(&self, ports: &BTreeMap<String, u16>, _with: &Value) -> Option<String> {
+        ports.get("admin").map(|port| format!("http://127.0.0.1:{port}/config/"))
     }
 
     async fn health(&self, cx: &Context) -> Result<Health> {

@@ -214,6 +214,15 @@ impl Service for Command {
         cx.signal(cx.with::<With>()?.stop_signal).await
     }
 
+    fn health_url(&self, ports: &BTreeMap<String, u16>, with: &Value) -> Option<String> {
+        let Question::Http(http) = With::deserialize(with).ok()?.health else { return None };
+        let port = match http.port {
+            PortRef::Number(number) => number,
+            PortRef::Name(name) => *ports.get(&name)?,
+        };
+        Some(format!("http://127.0.0.1:{port}{}", http.path))
+    }
+
     async fn health(&self, cx: &Context) -> Result<Health> {
         let with: With = cx.with()?;
         let probe = match with.health {

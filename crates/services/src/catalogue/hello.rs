@@ -1,8 +1,11 @@
 //! hello: a service that only says hello. For a first try, and for trying Wharf itself.
 
+use std::collections::BTreeMap;
+
 use async_trait::async_trait;
 use schemars::JsonSchema;
 use serde::Deserialize;
+use serde_json::Value;
 use wharf_model::{Facts, Health, Installed};
 
 use crate::{Context, Params, Ports, Result, Run, Service, Wanted};
@@ -16,7 +19,7 @@ pub struct Hello;
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct With {
-    /// Other port numbers: `{"main": 8099}` or `{"main": "auto"}`.
+    /// Other port numbers: `{"http": 8099}` or `{"http": "auto"}`.
     #[serde(default)]
     #[expect(dead_code, reason = "read by Service::ports")]
     ports: Ports,
@@ -28,7 +31,7 @@ impl Service for Hello {
         Facts::new("hello", "Says hello; for a first try")
             .source("built into Wharf")
             .command("wharf serve-hello")
-            .port("main", 8090)
+            .port("http", 8788)
             .limitation("it listens on 127.0.0.1 only and keeps nothing.")
     }
 
@@ -46,10 +49,14 @@ impl Service for Hello {
 
     async fn start(&self, cx: &Context) -> Result<Run> {
         let own = cx.hands().own_binary().display().to_string();
-        cx.run(own).arg("serve-hello").arg("--port").arg(cx.port("main")).spawn().await
+        cx.run(own).arg("serve-hello").arg("--port").arg(cx.port("http")).spawn().await
+    }
+
+    fn health_url(&self, ports: &BTreeMap<String, u16>, _with: &Value) -> Option<String> {
+        ports.get("http").map(|port| format!("http://127.0.0.1:{port}/health"))
     }
 
     async fn health(&self, cx: &Context) -> Result<Health> {
-        cx.http("main", "/health").expect_json("/status", "healthy").await
+        cx.http("http", "/health").expect_json("/status", "healthy").await
     }
 }

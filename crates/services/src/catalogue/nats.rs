@@ -1,8 +1,11 @@
 //! NATS: a message broker.
 
+use std::collections::BTreeMap;
+
 use async_trait::async_trait;
 use schemars::JsonSchema;
 use serde::Deserialize;
+use serde_json::Value;
 use wharf_model::{Facts, Health, Installed};
 
 use crate::{Context, Params, Pinned, Ports, Result, Run, Service, Wanted};
@@ -79,6 +82,10 @@ impl Service for Nats {
             run = run.args(["-js", "-sd"]).arg(cx.data_dir().display());
         }
         run.unprivileged().spawn().await
+    }
+
+    fn health_url(&self, ports: &BTreeMap<String, u16>, _with: &Value) -> Option<String> {
+        ports.get("monitor").map(|port| format!("http://127.0.0.1:{port}/healthz"))
     }
 
     async fn health(&self, cx: &Context) -> Result<Health> {

@@ -1,5 +1,7 @@
 //! python-api: four small Python services, as an application with several processes has them.
 
+use std::collections::BTreeMap;
+
 use async_trait::async_trait;
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -136,6 +138,10 @@ impl Service for PythonApi {
             run = run.env("HEARTHLINK_VAULT_URL", url);
         }
         run.unprivileged().spawn().await
+    }
+
+    fn health_url(&self, ports: &BTreeMap<String, u16>, _with: &Value) -> Option<String> {
+        ports.get("main").map(|port| format!("http://127.0.0.1:{port}/health"))
     }
 
     async fn health(&self, cx: &Context) -> Result<Health> {

@@ -50,7 +50,7 @@ fn line(program: &Program) -> String {
 #[tokio::test]
 async fn each_service_starts_its_program() {
     let of = |unit: &'static str| async move { line(&started(unit, json!({})).await) };
-    assert_eq!(of("hello").await, "/usr/bin/wharf serve-hello --port 8090");
+    assert_eq!(of("hello").await, "/usr/bin/wharf serve-hello --port 8788");
     assert_eq!(
         of("redis").await,
         "redis-server --port 6379 --bind 127.0.0.1 --daemonize no --dir /data --appendonly no"

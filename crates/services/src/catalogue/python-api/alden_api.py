@@ -1,6 +1,7 @@
 """alden: an assistant that remembers. In the vault while that answers, else in memory only."""
 
 import json
+import logging
 import os
 import urllib.error
 import urllib.parse
@@ -14,6 +15,7 @@ VAULT = os.environ.get("HEARTHLINK_VAULT_URL", "http://127.0.0.1:8001").rstrip("
 # The vault is on this machine: no proxy of the environment may come between.
 opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 app = hearthlink.make("alden", "Assistant")
+log = logging.getLogger("uvicorn.error")
 own_memory: dict[str, list[str]] = {}
 
 
@@ -37,8 +39,9 @@ def recall(person: str) -> tuple[list[str], str]:
     except urllib.error.HTTPError as error:
         if error.code == 404:
             return own_memory.get(person, []), "vault"
-    except OSError:
-        pass
+        log.warning("the vault refused: %s", error)
+    except OSError as error:
+        log.warning("the vault does not answer: %s", error)
     return own_memory.get(person, []), "memory-only"
 
 
@@ -56,7 +59,8 @@ def remember(person: str, note: Note) -> dict:
     if mode == "vault":
         try:
             ask_vault("PUT", person, known)
-        except OSError:
+        except OSError as error:
+            log.warning("the vault did not keep it: %s", error)
             mode = "memory-only"
     return {"notes": known, "mode": mode}
 

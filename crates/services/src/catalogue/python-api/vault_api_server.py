@@ -6,11 +6,11 @@ import logging
 import os
 import sys
 import threading
+from typing import Annotated, Any
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from fastapi import HTTPException, Request
-from pydantic import JsonValue
+from fastapi import Body, HTTPException, Request
 
 import hearthlink
 
@@ -37,7 +37,7 @@ def record(request: Request, deed: str, name: str) -> None:
 
 
 @app.put("/memory/{name}", status_code=204)
-def store(name: str, value: JsonValue, request: Request) -> None:
+def store(name: str, value: Annotated[Any, Body()], request: Request) -> None:
     record(request, "store", name)
     nonce = os.urandom(12)
     sealed = nonce + cipher.encrypt(nonce, json.dumps(value).encode(), name.encode())
@@ -48,7 +48,7 @@ def store(name: str, value: JsonValue, request: Request) -> None:
 
 
 @app.get("/memory/{name}")
-def load(name: str, request: Request) -> JsonValue:
+def load(name: str, request: Request) -> Any:
     record(request, "load", name)
     try:
         sealed = place(name).read_bytes()
