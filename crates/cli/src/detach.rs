@@ -71,13 +71,21 @@ pub(crate) fn start(session: &Session) -> Result<DaemonHealth, Trouble> {
     if let Some(health) = health {
         return Ok(health);
     }
-    let message = match ended {
-        Some(status) => format!("the daemon ended before it answered ({status})"),
-        None => format!("the daemon did not answer within {} s", ANSWERS_WITHIN.as_secs()),
+    let failure = match ended {
+        Some(status) => Failure::new(ErrorKind::Internal, format!("the daemon ended before it answered ({status})")),
+        None => late(),
     };
-    let kind = if ended.is_some() { ErrorKind::Internal } else { ErrorKind::Timeout };
-    let failure = Failure::new(kind, message).causes(tail(&path, began_at));
-    Err(failure.hint(format!("`wharf daemon` shows what it does; its log is {}", path.display())).into())
+    let hint = format!("`wharf daemon` shows what it does; its log is {}", path.display());
+    Err(failure.causes(tail(&path, began_at)).hint(hint).into())
+}
+
+fn late() -> Failure {
+    Failure::new(ErrorKind::Timeout, format!("the daemon did not answer within {} s", ANSWERS_WITHIN.as_secs()))
+}
+
+/// It lives and does not answer.
+pub(crate) fn is_late() -> Trouble {
+    late().into()
 }
 
 fn spawn(session: &Session, log: File) -> Result<Child, Trouble> {

@@ -82,7 +82,9 @@ impl Down {
             }
             return Ok(None);
         }
-        session.note(&format!("no daemon answers, but {} runs; a daemon is started to end it", left.join(", ")));
+        let (run, them) = if left.len() == 1 { ("runs", "it") } else { ("run", "them") };
+        let left = left.join(", ");
+        session.note(&format!("no daemon answers, but {left} {run}; a daemon is started to end {them}"));
         detach::start(session).map(Some)
     }
 }

@@ -42,7 +42,7 @@ mod tests {
         insta::assert_snapshot!(anstream::adapter::strip_str(&table(&rows).text()).to_string(), @r"
         SERVICE           STATE          HEALTH     VERSION
         hello             running        healthy    0.1.0
-        python-api@vault  not installed  -          -
+        python-api@vault  not_installed  -          -
         redis             backoff        unhealthy  7.0.15
         ");
     }

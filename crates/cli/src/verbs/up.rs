@@ -58,9 +58,11 @@ fn foreground(session: &Session) -> Outcome {
     let is_over = AtomicBool::new(false);
     let ended = thread::scope(|scope| {
         scope.spawn(|| {
-            let greeted = session
-                .block_on(detach::answering(session, || Ok(is_over.load(Ordering::Relaxed))))
-                .and_then(|health| health.map_or(Ok(Exit::Done), |health| greet(session, &health)));
+            let health = session.block_on(detach::answering(session, || Ok(is_over.load(Ordering::Relaxed))));
+            let greeted = health.and_then(|health| match health {
+                Some(health) => greet(session, &health),
+                None => Err(detach::is_late()),
+            });
             // While the daemon lives, a first service that does not start is only to be told.
             if let Err(trouble) = greeted
                 && !is_over.load(Ordering::Relaxed)
