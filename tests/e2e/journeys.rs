@@ -107,9 +107,14 @@ fn both_ways(name: &str, with: impl Fn() -> Value, use_it: impl Fn(&BTreeMap<Str
 }
 
 fn http_get(port: u16, path: &str) -> String {
+    http(port, "GET", path, "")
+}
+
+fn http(port: u16, method: &str, path: &str, body: &str) -> String {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nConnection: close\r\n\r\n").unwrap();
+    let head = format!("{method} {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Type: application/json");
+    write!(stream, "{head}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len()).unwrap();
     let mut text = String::new();
     let _ = stream.read_to_string(&mut text);
     text
@@ -222,6 +227,9 @@ fn four_python_apis_as_hearthlink_has_them() {
             assert_eq!(way.act(&daemon, "verify", &name, None)["ok"], true);
         }
         let key = vault_key(&daemon);
+        let kept = http(8001, "PUT", "/memory/boat", "{\"value\":\"wharf\"}");
+        assert!(kept.starts_with("HTTP/1.1 20"), "{kept}");
+        assert!(http_get(8001, "/memory/boat").contains("wharf"));
         for (instance, port) in names {
             let name = format!("python-api@{instance}");
             way.act(&daemon, "logs", &name, None);
@@ -284,4 +292,50 @@ fn an_upgrade_runs_the_newer_version() {
     assert_ne!(before["pid"], after["pid"]);
     assert_eq!(daemon.ok("service.upgrade", json!({ "name": "caddy" }))["changed"], false);
     assert_eq!(daemon.ok("service.status", json!({ "name": "caddy" }))["pid"], after["pid"], "nothing newer, nothing stopped");
+}
+
+/// The daemon is killed at several moments of an install: what was there still starts, the next try
+/// succeeds, and nothing half placed is left.
+#[test]
+fn an_install_survives_being_killed_at_any_moment_and_can_be_repeated() {
+    let _turn = turn();
+    let mut daemon = Daemon::start();
+    let with = json!({ "ports": { "main": "auto", "monitor": "auto" } });
+    for delay_ms in [30, 300, 900, 1500, 2200] {
+        let params = json!({ "name": "nats", "reset": true, "wait": false, "with": with });
+        daemon.ok("service.install", params);
+        std::thread::sleep(Duration::from_millis(delay_ms));
+        daemon.kill_9();
+        daemon.launch();
+        let state = daemon.state("nats");
+        assert!(["not_installed", "stopped"].contains(&state.as_str()), "{state}");
+        if state == "stopped" {
+            daemon.ok("service.start", json!({ "name": "nats" }));
+            daemon.ok("service.stop", json!({ "name": "nats" }));
+        }
+    }
+    daemon.ok("service.install", json!({ "name": "nats", "reset": true, "with": with }));
+    daemon.ok("service.start", json!({ "name": "nats" }));
+    assert_eq!(daemon.ok("service.verify", json!({ "name": "nats" }))["ok"], true);
+    let staging = fs::read_dir(daemon.home.join("store/.staging")).map(|d| d.count()).unwrap_or(0);
+    assert_eq!(staging, 0, "a staging folder is left over");
+    let ops = daemon.ok("service.inspect", json!({ "name": "nats" }))["recent_ops"].clone();
+    assert!(ops.as_array().unwrap().iter().all(|op| op["outcome"] != "running"), "{ops:#}");
+}
+
+#[test]
+fn what_is_placed_and_changed_afterwards_is_found_by_verify() {
+    let _turn = turn();
+    let daemon = Daemon::start();
+    let installed = daemon.ok("service.install", json!({ "name": "nats" }));
+    assert_eq!(daemon.ok("service.verify", json!({ "name": "nats" }))["ok"], true);
+    let binary = installed["installed_paths"][0].as_str().unwrap().to_owned();
+    let mut bytes = fs::read(&binary).unwrap();
+    let last = bytes.len() - 1;
+    bytes[last] ^= 1;
+    fs::write(&binary, bytes).unwrap();
+    let verify = daemon.ok("service.verify", json!({ "name": "nats" }));
+    assert_eq!(verify["ok"], false, "{verify:#}");
+    daemon.ok("service.install", json!({ "name": "nats", "reset": true }));
+    assert_eq!(daemon.ok("service.verify", json!({ "name": "nats" }))["ok"], true);
 }

@@ -79,13 +79,9 @@ pub(crate) fn start(session: &Session) -> Result<DaemonHealth, Trouble> {
     Err(failure.causes(tail(&path, began_at)).hint(hint).into())
 }
 
-fn late() -> Failure {
-    Failure::new(ErrorKind::Timeout, format!("the daemon did not answer within {} s", ANSWERS_WITHIN.as_secs()))
-}
-
 /// It lives and does not answer.
-pub(crate) fn is_late() -> Trouble {
-    late().into()
+pub(crate) fn late() -> Failure {
+    Failure::new(ErrorKind::Timeout, format!("the daemon did not answer within {} s", ANSWERS_WITHIN.as_secs()))
 }
 
 fn spawn(session: &Session, log: File) -> Result<Child, Trouble> {

@@ -1,14 +1,16 @@
 //! A line on stderr for each call that takes time, while somebody watches. Nobody watches: nothing is drawn.
 
-use std::{cell::Cell, time::Duration};
+use std::{
+    cell::Cell,
+    io::{self, IsTerminal},
+    time::Duration,
+};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use serde_json::{Value, value::RawValue};
 use wharf_api::ProgressRow;
 use wharf_client::{Client, ClientFailure};
 use wharf_model::UnitName;
-
-use crate::trouble;
 
 /// The lines of all calls of one verb.
 pub(crate) struct Progress {
@@ -18,7 +20,7 @@ pub(crate) struct Progress {
 impl Progress {
     /// Drawn where a person looks at stderr.
     pub(crate) fn watched() -> Self {
-        Self { lines: trouble::is_watched().then(MultiProgress::new) }
+        Self { lines: is_watched().then(MultiProgress::new) }
     }
 
     /// Never drawn.
@@ -67,6 +69,11 @@ impl Progress {
         line.bar.finish_and_clear();
         result
     }
+}
+
+/// A person looks at stderr, and it can move its cursor.
+fn is_watched() -> bool {
+    io::stderr().is_terminal() && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
 }
 
 struct Line {

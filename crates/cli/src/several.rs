@@ -8,7 +8,7 @@ use wharf_client::ClientFailure;
 use wharf_model::UnitName;
 
 use crate::{
-    Exit, json,
+    Exit,
     progress::Progress,
     session::{self, Session},
     trouble::{Outcome, Trouble},
@@ -120,11 +120,6 @@ impl Asked<'_> {
     async fn call(&self, (name, params): &(UnitName, Value)) -> Answer {
         self.progress.call(&self.session.client, self.method, name, params.clone()).await
     }
-}
-
-/// A result in JSON of a verb that makes it itself.
-pub(crate) fn value(session: &Session, value: &Value) -> Result<(), Trouble> {
-    session.say_json(&json::pretty(&value.to_string()))
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! Why a verb did not do what was asked, and how a person or a program is told.
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 
 use anstyle::{AnsiColor, Style};
 use serde_json::{Value, json};
@@ -153,11 +153,6 @@ impl From<io::Error> for Trouble {
     fn from(error: io::Error) -> Self {
         if error.kind() == io::ErrorKind::BrokenPipe { Self::Pipe } else { Self::Failure(error.into()) }
     }
-}
-
-/// A person looks at stderr, and it can move its cursor.
-pub(crate) fn is_watched() -> bool {
-    io::stderr().is_terminal() && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
 }
 
 #[cfg(test)]

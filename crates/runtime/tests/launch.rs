@@ -229,7 +229,7 @@ async fn the_program_gets_what_was_planned_and_nothing_else() {
     let mut plan = place.shell(
         "env -u PWD -u SHLVL -u _; pwd; umask; ulimit -Sn; readlink /proc/self/fd/0; echo err >&2; \
          cat /proc/self/oom_score_adj; grep -E '^Sig(Blk|Ign)' /proc/self/status; \
-         for fd in /proc/$$/fd/*; do readlink $fd; done",
+         for fd in /proc/$$/fd/*; do readlink $fd; done; true",
     );
     let cwd = fs::canonicalize(place.dir.path()).unwrap();
     plan.cwd = cwd.clone();
@@ -408,6 +408,7 @@ async fn a_run_of_another_boot_ended_with_it() {
     // The same pid with another identity is a stranger: it is not ours to signal.
     record = wharf_shim::StartRecord::decode(&real).unwrap();
     record.pid_id += 1;
+    record.shim_id += 1;
     fs::write(&start, record.encode()).unwrap();
     assert!(!matches!(in_time(place.launcher.find(&unit(), RUN)).await, Found::Alive(_)));
     fs::write(&start, real).unwrap();

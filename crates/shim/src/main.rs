@@ -109,6 +109,8 @@ fn start(spec: Spec, folder: &Folder) -> Result<i32, NotStarted> {
             match child::read_error(error_read) {
                 None => {
                     folder.mark_running();
+                    // From here it waits, for days: what it took to get here need not stay in memory.
+                    process::shed_code();
                     Ok(pid)
                 }
                 Some((stage, errno)) => Err(NotStarted::Failed(stage, errno)),

@@ -105,6 +105,19 @@ fn all_children_are_reaped_and_then_there_is_none() {
 }
 
 #[test]
+fn code_that_was_given_back_still_runs() {
+    let before = sum_of_own_constants();
+    process::shed_code();
+    assert_eq!(sum_of_own_constants(), before);
+}
+
+/// Reads code and constants alike: a sum over a table that the compiler placed among the constants.
+fn sum_of_own_constants() -> u64 {
+    static TABLE: [u64; 512] = [7; 512];
+    std::hint::black_box(&TABLE).iter().sum()
+}
+
+#[test]
 fn another_user_for_good() {
     if process::acts_as().0 != 0 {
         return;

@@ -22,7 +22,7 @@ use crate::{
     Exit, detach, given,
     progress::Progress,
     session::{self, Session},
-    several, socket,
+    socket,
     trouble::{Outcome, Trouble},
 };
 
@@ -60,7 +60,7 @@ impl Down {
         }
         session.block_on(end(session, &health))?;
         if session.json {
-            several::value(session, &json!({ "stopped": stopped, "daemon_pid": health.pid }))?;
+            session.say_json(&json!({ "stopped": stopped, "daemon_pid": health.pid }).to_string())?;
         } else if self.leave_running {
             session.say("the daemon has ended; services go on, `wharf up` takes them back")?;
         } else {
@@ -74,7 +74,7 @@ impl Down {
         let left = if self.leave_running { vec![] } else { left_alone(&socket::runs()) };
         if left.is_empty() {
             if session.json {
-                several::value(session, &json!({ "stopped": [], "daemon_pid": null }))?;
+                session.say_json(&json!({ "stopped": [], "daemon_pid": null }).to_string())?;
             } else if self.leave_running {
                 session.say("no daemon was running")?;
             } else {

@@ -18,7 +18,6 @@ use crate::{
     detach, given,
     progress::Progress,
     session::{self, Session},
-    several,
     table::{Cell, Table},
     trouble::{Outcome, Trouble},
     words,
@@ -61,7 +60,7 @@ fn foreground(session: &Session) -> Outcome {
             let health = session.block_on(detach::answering(session, || Ok(is_over.load(Ordering::Relaxed))));
             let greeted = health.and_then(|health| match health {
                 Some(health) => greet(session, &health),
-                None => Err(detach::is_late()),
+                None => Err(detach::late().into()),
             });
             // While the daemon lives, a first service that does not start is only to be told.
             if let Err(trouble) = greeted
@@ -96,7 +95,7 @@ fn greet(session: &Session, health: &DaemonHealth) -> Outcome {
         if session.json {
             let services: serde_json::Value = session::read(&raw)?;
             let shown = json!({ "daemon": health, "socket": session.client.socket(), "services": services });
-            return several::value(session, &shown);
+            return session.say_json(&shown.to_string());
         }
         let rows: Vec<ListRow> = session::read(&raw)?;
         session.say(&overview(session, health, &rows, first.url().await.as_deref()))
