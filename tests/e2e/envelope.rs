@@ -27,16 +27,40 @@ fn the_fifteen_examples_of_section_7() {
     let unparsed = json!({ "jsonrpc": "2.0", "error": { "code": -32700 }, "id": null });
     let hello = |id: Value| json!({ "jsonrpc": "2.0", "result": { "name": "hello" }, "id": id });
     let table: [(&str, &str, Option<Value>); 15] = [
-        ("positional 1", r#"{"jsonrpc": "2.0", "method": "service.status", "params": ["hello"], "id": 1}"#, Some(hello(json!(1)))),
-        ("positional 2", r#"{"jsonrpc": "2.0", "method": "service.logs", "params": ["hello", 3], "id": 2}"#, Some(hello(json!(2)))),
-        ("named 1", r#"{"jsonrpc": "2.0", "method": "service.logs", "params": {"name": "hello", "lines": 3}, "id": 3}"#, Some(hello(json!(3)))),
-        ("named 2", r#"{"jsonrpc": "2.0", "method": "service.logs", "params": {"lines": 3, "name": "hello"}, "id": 4}"#, Some(hello(json!(4)))),
+        (
+            "positional 1",
+            r#"{"jsonrpc": "2.0", "method": "service.status", "params": ["hello"], "id": 1}"#,
+            Some(hello(json!(1))),
+        ),
+        (
+            "positional 2",
+            r#"{"jsonrpc": "2.0", "method": "service.logs", "params": ["hello", 3], "id": 2}"#,
+            Some(hello(json!(2))),
+        ),
+        (
+            "named 1",
+            r#"{"jsonrpc": "2.0", "method": "service.logs", "params": {"name": "hello", "lines": 3}, "id": 3}"#,
+            Some(hello(json!(3))),
+        ),
+        (
+            "named 2",
+            r#"{"jsonrpc": "2.0", "method": "service.logs", "params": {"lines": 3, "name": "hello"}, "id": 4}"#,
+            Some(hello(json!(4))),
+        ),
         ("notification 1", r#"{"jsonrpc": "2.0", "method": "service.status", "params": ["hello"]}"#, None),
         ("notification 2", r#"{"jsonrpc": "2.0", "method": "foobar"}"#, None),
-        ("no such method", r#"{"jsonrpc": "2.0", "method": "foobar", "id": "1"}"#, Some(json!({ "jsonrpc": "2.0", "error": missing, "id": "1" }))),
+        (
+            "no such method",
+            r#"{"jsonrpc": "2.0", "method": "foobar", "id": "1"}"#,
+            Some(json!({ "jsonrpc": "2.0", "error": missing, "id": "1" })),
+        ),
         ("invalid JSON", r#"{"jsonrpc": "2.0", "method": "foobar, "params": "bar", "baz]"#, Some(unparsed.clone())),
         ("invalid request", r#"{"jsonrpc": "2.0", "method": 1, "params": "bar"}"#, Some(invalid.clone())),
-        ("batch, invalid JSON", r#"[{"jsonrpc": "2.0", "method": "rpc.health", "id": "1"}, {"jsonrpc": "2.0", "method""#, Some(unparsed)),
+        (
+            "batch, invalid JSON",
+            r#"[{"jsonrpc": "2.0", "method": "rpc.health", "id": "1"}, {"jsonrpc": "2.0", "method""#,
+            Some(unparsed),
+        ),
         ("empty batch", "[]", Some(invalid.clone())),
         ("invalid batch of one", "[1]", Some(json!([invalid]))),
         ("invalid batch", "[1,2,3]", Some(json!([invalid, invalid, invalid]))),
@@ -97,7 +121,8 @@ fn t30_ids_come_back_byte_for_byte() {
 fn t31_a_notification_runs_and_gets_204() {
     let daemon = Daemon::start();
     let with = json!({ "argv": ["sleep", "1000"] });
-    let start = json!({ "jsonrpc": "2.0", "method": "service.start", "params": { "name": "command@quiet", "with": with } });
+    let start =
+        json!({ "jsonrpc": "2.0", "method": "service.start", "params": { "name": "command@quiet", "with": with } });
     let reply = post(&daemon.socket(), &start.to_string()).unwrap();
     assert_eq!((reply.status, reply.body.as_str()), (204, ""));
     eventually("it has run", Duration::from_secs(5), || {
@@ -110,7 +135,9 @@ fn t31_a_notification_runs_and_gets_204() {
 #[test]
 fn t32_json_that_is_no_request_is_32600() {
     let daemon = Daemon::start();
-    for body in ["1", "\"x\"", "{}", "null", "true", r#"{"method":1}"#, r#"{"jsonrpc":"1.0","method":"rpc.health","id":1}"#] {
+    for body in
+        ["1", "\"x\"", "{}", "null", "true", r#"{"method":1}"#, r#"{"jsonrpc":"1.0","method":"rpc.health","id":1}"#]
+    {
         assert_eq!(answer(&daemon, body)["error"]["code"], -32600, "{body}");
     }
     assert_eq!(answer(&daemon, "{")["error"]["code"], -32700);
@@ -151,7 +178,9 @@ fn t34_a_request_that_is_half_sent_is_closed_after_the_time_limit() {
 fn t35_two_hosts_or_none_are_400() {
     let daemon = Daemon::start();
     for hosts in ["", "Host: a\r\nHost: b\r\n"] {
-        let text = exchange(&daemon.socket(), format!("GET /health HTTP/1.1\r\n{hosts}Connection: close\r\n\r\n").as_bytes()).unwrap();
+        let text =
+            exchange(&daemon.socket(), format!("GET /health HTTP/1.1\r\n{hosts}Connection: close\r\n\r\n").as_bytes())
+                .unwrap();
         assert!(text.starts_with("HTTP/1.1 400"), "{hosts:?}: {text}");
     }
 }
@@ -167,7 +196,8 @@ fn t36_a_request_larger_than_the_limit_is_413_and_costs_no_memory() {
     daemon.ok("rpc.health", json!({}));
     let before = rss();
     for _ in 0..20 {
-        let head = "POST /rpc HTTP/1.1\r\nHost: w\r\nContent-Type: application/json\r\nContent-Length: 536870912\r\n\r\n";
+        let head =
+            "POST /rpc HTTP/1.1\r\nHost: w\r\nContent-Type: application/json\r\nContent-Length: 536870912\r\n\r\n";
         let mut stream = UnixStream::connect(daemon.socket()).unwrap();
         stream.write_all(head.as_bytes()).unwrap();
         let block = vec![b' '; 1 << 20];
@@ -178,7 +208,11 @@ fn t36_a_request_larger_than_the_limit_is_413_and_costs_no_memory() {
         let mut answer = vec![0; 32];
         let _ = stream.set_read_timeout(Some(Duration::from_secs(5)));
         let read = stream.read(&mut answer).unwrap_or(0);
-        assert!(String::from_utf8_lossy(&answer[..read]).contains("413"), "{:?}", String::from_utf8_lossy(&answer[..read]));
+        assert!(
+            String::from_utf8_lossy(&answer[..read]).contains("413"),
+            "{:?}",
+            String::from_utf8_lossy(&answer[..read])
+        );
     }
     assert!(rss() < before + 8 * 1024, "{before} KiB before, {} KiB after", rss());
 }

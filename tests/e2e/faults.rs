@@ -36,7 +36,9 @@ fn wrong_params_are_named_and_change_nothing() {
 #[test]
 fn unknown_names_get_the_name_that_was_meant() {
     let daemon = Daemon::start();
-    for method in ["status", "inspect", "start", "stop", "install", "delete", "logs", "health", "verify", "troubleshoot"] {
+    for method in
+        ["status", "inspect", "start", "stop", "install", "delete", "logs", "health", "verify", "troubleshoot"]
+    {
         let error = daemon.err(&format!("service.{method}"), json!({ "name": "postgre" }));
         assert_eq!(error["code"], -32001, "{method}: {error}");
         assert!(hint(&error).contains("postgres"), "{method}: {error}");
@@ -48,15 +50,22 @@ fn unknown_names_get_the_name_that_was_meant() {
 #[test]
 fn a_missing_program_is_named_before_anything_runs() {
     let daemon = Daemon::start();
-    let error = daemon.err("service.start", json!({ "name": "command@gone", "with": { "argv": ["no-such-program-here"] } }));
+    let error =
+        daemon.err("service.start", json!({ "name": "command@gone", "with": { "argv": ["no-such-program-here"] } }));
     assert_eq!(error["code"], -32008, "{error}");
     assert!(error["message"].as_str().unwrap().contains("no-such-program-here"), "{error}");
     hint(&error);
     let status = daemon.call("service.status", json!({ "name": "command@gone" }));
     assert!(status.is_err() || status.unwrap()["pid"].is_null());
-    let error = daemon.err("service.start", json!({ "name": "command@lost", "with": { "argv": ["true"], "cwd": "/no/such/folder" } }));
+    let error = daemon.err(
+        "service.start",
+        json!({ "name": "command@lost", "with": { "argv": ["true"], "cwd": "/no/such/folder" } }),
+    );
     assert!(error["message"].as_str().unwrap().contains("/no/such/folder"), "{error}");
-    let error = daemon.err("service.start", json!({ "name": "command@env", "with": { "argv": ["sleep", "9"], "env_file": "/no/env" } }));
+    let error = daemon.err(
+        "service.start",
+        json!({ "name": "command@env", "with": { "argv": ["sleep", "9"], "env_file": "/no/env" } }),
+    );
     assert_eq!(error["code"], -32008, "{error}");
 }
 
@@ -77,7 +86,7 @@ fn a_service_that_never_gets_ready_is_a_timeout_that_quotes_the_last_probe() {
 }
 
 #[test]
-fn three_failed_probes_restart_it_and_six_deaths_are_failed_with_the_reason() {
+fn one_death_more_than_the_budget_is_failed_with_the_reason() {
     let daemon = Daemon::start();
     let with = json!({
         "argv": ["sh", "-c", "echo going down >&2; sleep 0.05; exit 9"],
@@ -88,6 +97,34 @@ fn three_failed_probes_restart_it_and_six_deaths_are_failed_with_the_reason() {
     let status = daemon.ok("service.status", json!({ "name": "command@mortal" }));
     assert!(status["error_message"].as_str().unwrap().contains("not restarting"), "{status}");
     assert_eq!((&status["restart_count"], &status["status"]), (&json!(1), &json!("error")));
+}
+
+#[test]
+fn three_failed_probes_in_a_row_restart_it() {
+    let daemon = Daemon::start();
+    let port = wharf_tests::free_port();
+    let root = daemon.home.join("www");
+    fs::create_dir_all(&root).unwrap();
+    let good = "{\"status\":\"healthy\"}";
+    fs::write(root.join("health"), good).unwrap();
+    let with = json!({
+        "argv": ["python3", "-m", "http.server", port.to_string(), "--bind", "127.0.0.1", "--directory", root],
+        "ports": { "http": port },
+        "health": { "http": { "port": "http", "path": "/health", "json": { "/status": "healthy" } } },
+    });
+    let first = daemon.run("sick", with)["pid"].clone();
+    fs::write(root.join("health"), "{\"status\":\"sick\"}").unwrap();
+    eventually("the first failed probe is told", Duration::from_secs(8), || daemon.state("command@sick") == "unhealthy");
+    assert_eq!(daemon.ok("service.status", json!({ "name": "command@sick" }))["pid"], first, "restarted after one failure");
+    eventually("the third failure ends it", Duration::from_secs(20), || {
+        let state = daemon.state("command@sick");
+        state == "backoff" || state == "stopping"
+    });
+    fs::write(root.join("health"), good).unwrap();
+    eventually("it runs again", Duration::from_secs(15), || daemon.state("command@sick") == "running");
+    let status = daemon.ok("service.status", json!({ "name": "command@sick" }));
+    assert_eq!(status["restart_count"], 1, "{status}");
+    assert_ne!(status["pid"], first);
 }
 
 #[test]
@@ -133,7 +170,11 @@ fn a_full_disk_stops_nothing_that_runs_and_takes_on_nothing_new() {
     daemon.run("lives", json!({ "argv": ["sleep", "1000"] }));
     let pid = daemon.ok("service.status", json!({ "name": "command@lives" }))["pid"].as_i64().unwrap() as i32;
     let filler = home.join("filler");
-    let _ = Command::new("dd").args(["if=/dev/zero", "bs=64k"]).arg(format!("of={}", filler.display())).stderr(std::process::Stdio::null()).status();
+    let _ = Command::new("dd")
+        .args(["if=/dev/zero", "bs=64k"])
+        .arg(format!("of={}", filler.display()))
+        .stderr(std::process::Stdio::null())
+        .status();
 
     // New things are refused one way or another, and say why.
     let mut refused = None;

@@ -82,7 +82,18 @@ fn the_core_has_no_clock_no_io_no_async_no_order_by_chance() {
     rust_files(&root().join("crates/core/src"), &mut files);
     for path in files {
         let text = fs::read_to_string(&path).unwrap();
-        for banned in ["tokio", "std::fs", "std::net", "std::process", "Instant::now", "SystemTime", "HashMap", "HashSet", "Mutex", "async fn"] {
+        for banned in [
+            "tokio",
+            "std::fs",
+            "std::net",
+            "std::process",
+            "Instant::now",
+            "SystemTime",
+            "HashMap",
+            "HashSet",
+            "Mutex",
+            "async fn",
+        ] {
             assert!(!text.contains(banned), "{} has {banned}", path.display());
         }
     }

@@ -36,7 +36,9 @@ impl Way for Cli {
         if let Some(with) = &with {
             args.extend(["--with-json", with]);
         }
-        daemon.cli_ok(&args).json()
+        let result = daemon.cli_ok(&args).json();
+        daemon.conforms(&format!("service.{op}"), &json!({ "name": name }), &result);
+        result
     }
 }
 
@@ -57,6 +59,7 @@ impl Way for Curl {
             .unwrap();
         let answer: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{e}: {output:?}"));
         assert!(answer.get("error").is_none(), "{op} {name}: {answer:#}\n{}", daemon.log());
+        daemon.conforms(&format!("service.{op}"), &call["params"], &answer["result"]);
         answer["result"].clone()
     }
 }
@@ -122,34 +125,46 @@ fn http(port: u16, method: &str, path: &str, body: &str) -> String {
 
 #[test]
 fn redis() {
-    both_ways("redis", || json!({ "ports": { "main": free_port() } }), |ports| {
-        let mut stream = TcpStream::connect(("127.0.0.1", ports["main"])).unwrap();
-        stream.write_all(b"SET boat wharf\r\nGET boat\r\n").unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
-        let mut answer = [0; 64];
-        let mut read = 0;
-        while !String::from_utf8_lossy(&answer[..read]).contains("wharf") {
-            read += stream.read(&mut answer[read..]).unwrap();
-        }
-    });
+    both_ways(
+        "redis",
+        || json!({ "ports": { "main": free_port() } }),
+        |ports| {
+            let mut stream = TcpStream::connect(("127.0.0.1", ports["main"])).unwrap();
+            stream.write_all(b"SET boat wharf\r\nGET boat\r\n").unwrap();
+            stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+            let mut answer = [0; 64];
+            let mut read = 0;
+            while !String::from_utf8_lossy(&answer[..read]).contains("wharf") {
+                read += stream.read(&mut answer[read..]).unwrap();
+            }
+        },
+    );
 }
 
 #[test]
 fn caddy() {
-    both_ways("caddy", || json!({ "ports": { "http": free_port(), "admin": free_port() } }), |ports| {
-        assert!(http_get(ports["http"], "/").starts_with("HTTP/1.1 200"));
-        assert!(http_get(ports["admin"], "/config/").starts_with("HTTP/1.1 200"));
-    });
+    both_ways(
+        "caddy",
+        || json!({ "ports": { "http": free_port(), "admin": free_port() } }),
+        |ports| {
+            assert!(http_get(ports["http"], "/").starts_with("HTTP/1.1 200"));
+            assert!(http_get(ports["admin"], "/config/").starts_with("HTTP/1.1 200"));
+        },
+    );
 }
 
 #[test]
 fn nats() {
-    both_ways("nats", || json!({ "ports": { "main": free_port(), "monitor": free_port() } }), |ports| {
-        let mut stream = TcpStream::connect(("127.0.0.1", ports["main"])).unwrap();
-        let mut greeting = [0; 4];
-        stream.read_exact(&mut greeting).unwrap();
-        assert_eq!(&greeting, b"INFO");
-    });
+    both_ways(
+        "nats",
+        || json!({ "ports": { "main": free_port(), "monitor": free_port() } }),
+        |ports| {
+            let mut stream = TcpStream::connect(("127.0.0.1", ports["main"])).unwrap();
+            let mut greeting = [0; 4];
+            stream.read_exact(&mut greeting).unwrap();
+            assert_eq!(&greeting, b"INFO");
+        },
+    );
 }
 
 #[test]
@@ -176,7 +191,15 @@ fn postgres_and_its_data_survives_a_delete_without_purge() {
             assert_eq!(psql("SELECT count(*) FROM boats"), (n + 1).to_string());
             let pid = daemon.ok("service.status", json!({ "name": "postgres" }))["pid"].as_i64().unwrap();
             let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-            let uid: u32 = status.lines().find(|l| l.starts_with("Uid:")).unwrap().split_whitespace().nth(1).unwrap().parse().unwrap();
+            let uid: u32 = status
+                .lines()
+                .find(|l| l.starts_with("Uid:"))
+                .unwrap()
+                .split_whitespace()
+                .nth(1)
+                .unwrap()
+                .parse()
+                .unwrap();
             assert_ne!(uid, 0, "postgres runs as root");
         });
     }
@@ -216,7 +239,8 @@ fn four_python_apis_as_hearthlink_has_them() {
             assert_eq!(started["ports"].as_object().unwrap().values().next().unwrap(), port, "{started}");
             let body = http_get(port, "/health");
             assert!(body.contains("application/json"), "{body}");
-            let health: Value = serde_json::from_str(body.split("\r\n\r\n").nth(1).unwrap().trim()).unwrap_or_else(|e| panic!("{e}: {body}"));
+            let health: Value = serde_json::from_str(body.split("\r\n\r\n").nth(1).unwrap().trim())
+                .unwrap_or_else(|e| panic!("{e}: {body}"));
             assert_eq!((&health["status"], &health["service"]), (&json!("healthy"), &json!(format!("{instance}-api"))));
             assert_eq!(health["version"], "1.0.0");
             assert!(health["timestamp"].as_str().unwrap().contains('T'));
@@ -252,7 +276,11 @@ fn vault_key(daemon: &Daemon) -> String {
     let status = daemon.ok("service.status", json!({ "name": "python-api@vault" }));
     let environ = fs::read(format!("/proc/{}/environ", status["pid"])).unwrap();
     let environ = String::from_utf8_lossy(&environ).into_owned();
-    let key = environ.split('\0').find_map(|v| v.strip_prefix("HEARTHLINK_VAULT_KEY=")).expect("the vault has its key").to_owned();
+    let key = environ
+        .split('\0')
+        .find_map(|v| v.strip_prefix("HEARTHLINK_VAULT_KEY="))
+        .expect("the vault has its key")
+        .to_owned();
     assert!(key.len() >= 32);
     let holders: Vec<_> = fs::read_dir(daemon.home.join("secrets"))
         .unwrap()
@@ -291,7 +319,11 @@ fn an_upgrade_runs_the_newer_version() {
     assert_eq!((&after["state"], &after["version"]), (&json!("running"), &newest));
     assert_ne!(before["pid"], after["pid"]);
     assert_eq!(daemon.ok("service.upgrade", json!({ "name": "caddy" }))["changed"], false);
-    assert_eq!(daemon.ok("service.status", json!({ "name": "caddy" }))["pid"], after["pid"], "nothing newer, nothing stopped");
+    assert_eq!(
+        daemon.ok("service.status", json!({ "name": "caddy" }))["pid"],
+        after["pid"],
+        "nothing newer, nothing stopped"
+    );
 }
 
 /// The daemon is killed at several moments of an install: what was there still starts, the next try

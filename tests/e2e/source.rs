@@ -35,7 +35,11 @@ fn a_build_that_fails_quotes_the_compiler_and_leaves_nothing() {
     daemon.launch();
     let tree = daemon.home.join("broken");
     std::fs::create_dir_all(tree.join("src")).unwrap();
-    std::fs::write(tree.join("Cargo.toml"), "[package]\nname = \"echo\"\nversion = \"0.1.0\"\nedition = \"2024\"\n[workspace]\n").unwrap();
+    std::fs::write(
+        tree.join("Cargo.toml"),
+        "[package]\nname = \"echo\"\nversion = \"0.1.0\"\nedition = \"2024\"\n[workspace]\n",
+    )
+    .unwrap();
     std::fs::write(tree.join("src/main.rs"), "fn main() { this does not compile }\n").unwrap();
     let error = daemon.err("service.build", json!({ "name": "echo", "with": { "tree": tree } }));
     assert_eq!(error["code"], -32007, "{error}");
@@ -48,6 +52,9 @@ fn what_comes_ready_made_has_nothing_to_build() {
     let daemon = Daemon::start();
     for name in ["hello", "python-api@core"] {
         let built = daemon.ok("service.build", json!({ "name": name }));
-        assert!(built["installed_paths"].as_array().unwrap().is_empty() && built["note"].as_str().unwrap().contains("nothing to build"));
+        assert!(
+            built["installed_paths"].as_array().unwrap().is_empty()
+                && built["note"].as_str().unwrap().contains("nothing to build")
+        );
     }
 }

@@ -56,7 +56,8 @@ fn up_in_the_foreground_serves_until_ctrl_c_and_services_go_on() {
         get(&daemon.socket(), "/health").is_ok() && daemon.state("hello") == "running"
     });
     let pid = daemon.ok("service.status", json!({ "name": "hello" }))["pid"].as_i64().unwrap() as i32;
-    nix::sys::signal::kill(nix::unistd::Pid::from_raw(up.id().cast_signed()), nix::sys::signal::Signal::SIGINT).unwrap();
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(up.id().cast_signed()), nix::sys::signal::Signal::SIGINT)
+        .unwrap();
     assert!(up.wait().unwrap().success());
     let mut out = String::new();
     up.stdout.take().unwrap().read_to_string(&mut out).unwrap();
@@ -109,7 +110,16 @@ fn lists_and_tables_say_what_the_rpc_says() {
     let rows = daemon.cli_ok(&["list", "--json"]).json();
     assert_eq!(rows, daemon.ok("service.list", json!({})));
     let named = |name: &str| rows.as_array().unwrap().iter().find(|r| r["name"] == name).cloned();
-    for name in ["redis", "postgres", "caddy", "nats", "python-api@alden", "python-api@vault", "python-api@core", "python-api@synapse"] {
+    for name in [
+        "redis",
+        "postgres",
+        "caddy",
+        "nats",
+        "python-api@alden",
+        "python-api@vault",
+        "python-api@core",
+        "python-api@synapse",
+    ] {
         let row = named(name).unwrap_or_else(|| panic!("{name} is not listed"));
         assert_eq!((&row["status"], &row["version_installed"]), (&json!("not_installed"), &Value::Null), "{row}");
     }
@@ -150,7 +160,20 @@ fn run_keeps_any_program_and_many_go_through_one_batch() {
     let http = format!("http={port}");
     let port_text = port.to_string();
     daemon.cli_ok(&[
-        "run", "--name", "web", "--port", &http, "--health", "http:/", "--", "python3", "-m", "http.server", &port_text, "--bind", "127.0.0.1",
+        "run",
+        "--name",
+        "web",
+        "--port",
+        &http,
+        "--health",
+        "http:/",
+        "--",
+        "python3",
+        "-m",
+        "http.server",
+        &port_text,
+        "--bind",
+        "127.0.0.1",
     ]);
     assert!(listens(port));
     assert_eq!(daemon.state("command@web"), "running");
@@ -212,7 +235,8 @@ fn completions_man_page_and_generic_calls() {
         assert!(daemon.cli_ok(&["completions", shell]).out.contains("wharf"), "{shell}");
     }
     assert!(daemon.cli_ok(&["man"]).out.contains(".TH"));
-    let started = daemon.cli_ok(&["rpc", "call", "service.start", "name=hello", "with:={\"ports\":{\"http\":\"auto\"}}"]).json();
+    let started =
+        daemon.cli_ok(&["rpc", "call", "service.start", "name=hello", "with:={\"ports\":{\"http\":\"auto\"}}"]).json();
     assert_eq!(started["name"], "hello");
     let document = daemon.cli_ok(&["rpc", "discover"]).json();
     assert_eq!(document["methods"].as_array().unwrap().len(), 16);

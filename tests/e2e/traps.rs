@@ -21,7 +21,10 @@ fn pid_of(daemon: &Daemon, name: &str) -> i32 {
 fn t2_ten_mebibytes_of_output_without_a_reader_block_nobody() {
     let daemon = Daemon::start();
     let flag = daemon.home.join("done");
-    let script = format!("yes 0123456789012345678901234567890123456789 | head -c 12000000; touch {}; exec sleep 1000", flag.display());
+    let script = format!(
+        "yes 0123456789012345678901234567890123456789 | head -c 12000000; touch {}; exec sleep 1000",
+        flag.display()
+    );
     daemon.run("loud", sh(&script));
     eventually("the child has written it all", Duration::from_secs(30), || flag.exists());
     assert_eq!(daemon.state("command@loud"), "running");
@@ -55,7 +58,9 @@ fn t4_a_stop_during_backoff_stops_at_once_and_it_stays_stopped() {
 fn t5_a_child_that_ignores_term_and_a_grandchild_in_its_own_session_are_gone_when_stop_returns() {
     let daemon = Daemon::start();
     let mark = format!("wharf-t5-{}", std::process::id());
-    let script = format!("trap '' TERM; setsid sh -c 'trap \"\" TERM; : {mark}; while :; do sleep 1; done' & while :; do sleep 1; done");
+    let script = format!(
+        "trap '' TERM; setsid sh -c 'trap \"\" TERM; : {mark}; while :; do sleep 1; done' & while :; do sleep 1; done"
+    );
     let mut with = sh(&script);
     with["stop_timeout_s"] = json!(1);
     daemon.run("stubborn", with);
@@ -96,7 +101,12 @@ fn t6_kill_9_of_the_daemon_and_a_new_one_adopts_and_starts_nothing_twice() {
     assert_eq!(count(), 2, "it was started again");
     // What it wrote while nobody was there is not lost.
     let logs = daemon.ok("service.logs", json!({ "name": "command@kept", "lines": 10000 }));
-    let lines: Vec<u64> = logs["lines"].as_array().unwrap().iter().filter_map(|l| l.as_str()?.strip_prefix("line ")?.parse().ok()).collect();
+    let lines: Vec<u64> = logs["lines"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter_map(|l| l.as_str()?.strip_prefix("line ")?.parse().ok())
+        .collect();
     assert!(lines.windows(2).all(|w| w[1] == w[0] + 1), "a line is missing or doubled");
     daemon.ok("service.stop", json!({ "name": "command@kept" }));
     assert!(!alive(pid));
@@ -209,7 +219,10 @@ fn t15_a_port_that_a_stranger_holds_is_named_with_its_holder_before_the_start() 
     let error = daemon.err("service.start", json!({ "name": "hello", "with": { "ports": { "http": port } } }));
     assert_eq!(error["code"], -32003, "{error}");
     let message = error["message"].as_str().unwrap();
-    assert!(message.contains(&format!("port {port} is taken by")) && message.contains(&std::process::id().to_string()), "{error}");
+    assert!(
+        message.contains(&format!("port {port} is taken by")) && message.contains(&std::process::id().to_string()),
+        "{error}"
+    );
     assert!(error["data"]["hint"].as_str().unwrap().contains("--port http=auto"), "{error}");
     // The stranger is left alone, and the way out that the hint names works.
     assert!(listens(port));

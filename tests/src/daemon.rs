@@ -178,6 +178,13 @@ impl Daemon {
         }
     }
 
+    /// Holds a result that came another way (the CLI, curl) against the document.
+    #[track_caller]
+    pub fn conforms(&self, method: &str, params: &Value, result: &Value) {
+        DOCUMENT.check_call(method, params).unwrap_or_else(|e| panic!("{method} {params}: {e}"));
+        DOCUMENT.check_result(method, result).unwrap_or_else(|e| panic!("{method}: {result}: {e}"));
+    }
+
     /// One call that must succeed.
     #[track_caller]
     pub fn ok(&self, method: &str, params: Value) -> Value {

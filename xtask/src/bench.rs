@@ -73,7 +73,8 @@ impl Bench {
             .map_err(|e| e.to_string())?;
         let bench = Self { home, binary, daemon };
         let until = Instant::now() + Duration::from_secs(20);
-        while UnixStream::connect(bench.socket()).is_err() || UnixStream::connect(bench.home.join("echo.sock")).is_err() {
+        while UnixStream::connect(bench.socket()).is_err() || UnixStream::connect(bench.home.join("echo.sock")).is_err()
+        {
             if Instant::now() > until {
                 return Err("the daemon does not answer".into());
             }

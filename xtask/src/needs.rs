@@ -15,10 +15,8 @@ const PROGRAMS: [(&str, &str, &str); 6] = [
 ];
 
 /// Python modules, the Debian package, and what needs them.
-const MODULES: [(&str, &str, &str); 2] = [
-    ("pip", "python3-pip", "the wheel install source"),
-    ("venv", "python3-venv", "the venv install source"),
-];
+const MODULES: [(&str, &str, &str); 2] =
+    [("pip", "python3-pip", "the wheel install source"), ("venv", "python3-venv", "the venv install source")];
 
 fn which(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;

@@ -10,7 +10,10 @@ pub fn run(args: &[String]) -> Result<(), String> {
     needs::provide()?;
     if let [filter] = args {
         step("build", &mut cargo(&["build", "--locked", "--package", "wharf"]))?;
-        return step("end to end", &mut cargo(&["test", "--locked", "--package", "wharf-tests", "--test", "e2e", "--", filter]));
+        return step(
+            "end to end",
+            &mut cargo(&["test", "--locked", "--package", "wharf-tests", "--test", "e2e", "--", filter]),
+        );
     }
     step("format", &mut cargo(&["fmt", "--all", "--check"]))?;
     step("clippy", &mut cargo(&["clippy", "--locked", "--workspace", "--all-targets", "--", "-D", "warnings"]))?;
@@ -20,8 +23,5 @@ pub fn run(args: &[String]) -> Result<(), String> {
         &mut cargo(&["test", "--locked", "--workspace", "--exclude", "wharf-tests"]),
     )?;
     // Two at a time: each has a daemon of its own, and two cores are what there is.
-    step(
-        "end to end",
-        &mut cargo(&["test", "--locked", "--package", "wharf-tests", "--", "--test-threads", "2"]),
-    )
+    step("end to end", &mut cargo(&["test", "--locked", "--package", "wharf-tests", "--", "--test-threads", "2"]))
 }

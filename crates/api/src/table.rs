@@ -72,7 +72,11 @@ pub(crate) fn reply<T: Serialize>(result: Result<T, Failure>) -> Result<Box<RawV
 
 /// The schema of what is written: a field that may be null is there all the same.
 pub(crate) fn written<T: schemars::JsonSchema>() -> Value {
-    schemars::generate::SchemaSettings::default().for_serialize().into_generator().into_root_schema_for::<T>().to_value()
+    schemars::generate::SchemaSettings::default()
+        .for_serialize()
+        .into_generator()
+        .into_root_schema_for::<T>()
+        .to_value()
 }
 
 /// A namespace: for each method its wire name, its class, its name in Rust, its params and its result.

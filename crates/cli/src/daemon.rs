@@ -1,7 +1,7 @@
 //! The daemon: opens the journal, adopts what lives, binds the socket, serves until it is told to end.
 //! Services go on when it ends.
 
-use std::{future::Future, io::IsTerminal, path::PathBuf, sync::Arc, time::Duration};
+use std::{io::IsTerminal, path::PathBuf, sync::Arc, time::Duration};
 
 use tokio::signal::unix::{SignalKind, signal};
 use wharf_api::ServiceMethods;
@@ -85,10 +85,9 @@ async fn daemon(options: DaemonOptions) -> Result<(), Failure> {
     ended
 }
 
-fn until(mut quitted: tokio::sync::watch::Receiver<bool>) -> impl Future<Output = ()> + Send + 'static {
-    async move {
-        let _ = quitted.wait_for(|q| *q).await;
-    }
+async fn until(mut quitted: tokio::sync::watch::Receiver<bool>) {
+    // A sender that is gone means the same.
+    let _ = quitted.wait_for(|q| *q).await;
 }
 
 /// One byte in, one byte out.

@@ -198,7 +198,8 @@ impl Core {
             DeathVerdict::Enough { deaths } => {
                 let message = format!("{name} has failed {deaths} times, not restarting: {}", reason.message);
                 unit.last_error = Some(message.clone());
-                let hint = format!("check its configuration and dependencies: wharf logs {name}; then: wharf start {name}");
+                let hint =
+                    format!("check its configuration and dependencies: wharf logs {name}; then: wharf start {name}");
                 told = Failure { message, hint: Some(hint), ..reason };
                 unit.life = Life::Failed { reason: told.clone() };
             }

@@ -47,7 +47,12 @@ fn admit(unit: &Unit, ask: &Ask) -> Admission {
         (OpKind::Restart, Goal::Restart) | (OpKind::Stop, Goal::Stop { .. }) => Admission::Join,
         (OpKind::Start | OpKind::Restart, Goal::Stop { .. } | Goal::Delete(_)) => Admission::Supersede,
         (
-            OpKind::Install | OpKind::Build | OpKind::Upgrade | OpKind::Delete | OpKind::Stop | OpKind::Start
+            OpKind::Install
+            | OpKind::Build
+            | OpKind::Upgrade
+            | OpKind::Delete
+            | OpKind::Stop
+            | OpKind::Start
             | OpKind::Restart,
             _,
         ) => Admission::Wait,
@@ -77,8 +82,8 @@ impl Core {
             }
             Admission::Supersede => {
                 let verb = kind(&ask.goal);
-                let failure = Failure::new(ErrorKind::Conflict, format!("{name} was asked to {verb} meanwhile"))
-                    .about(&name);
+                let failure =
+                    Failure::new(ErrorKind::Conflict, format!("{name} was asked to {verb} meanwhile")).about(&name);
                 self.finish(now, &name, OpOutcome::Failed { failure }, fx);
                 self.begin(now, ticket, ask, fx);
             }
@@ -195,9 +200,12 @@ impl Core {
             // Somebody looked at it and asked again: earlier deaths are not held against it.
             unit.deaths.forgive();
             if let Some((port, number, rival)) = self.port_rival(name) {
-                return Err(Failure::new(ErrorKind::PortTaken, format!("port {number} ({port}) belongs to the unit {rival}"))
-                    .while_doing(format_args!("start {name}"))
-                    .hint(format!("stop {rival}, or let Wharf choose: wharf start {name} --port {port}=auto")));
+                return Err(Failure::new(
+                    ErrorKind::PortTaken,
+                    format!("port {number} ({port}) belongs to the unit {rival}"),
+                )
+                .while_doing(format_args!("start {name}"))
+                .hint(format!("stop {rival}, or let Wharf choose: wharf start {name} --port {port}=auto")));
             }
         }
         Ok(())
@@ -254,7 +262,8 @@ fn steps(unit: &Unit, goal: &Goal) -> VecDeque<Step> {
         Goal::Delete(removal) => vec![Step::Stop, Step::Remove { removal: *removal, begun: false }],
         Goal::Upgrade { version } => {
             let place = Step::Place { version: version.clone(), reset: false, build: false, begun: false };
-            if unit.life.run().is_some() { vec![place, Step::Stop, start] } else { vec![place] }
+            let runs = unit.want == Want::Up && unit.life.run().is_some();
+            if runs { vec![place, Step::Stop, start] } else { vec![place] }
         }
     };
     steps.into()

@@ -200,10 +200,9 @@ impl Core {
     fn exited(&mut self, now: Now, name: &UnitName, how: Exit, last_words: Vec<String>, fx: &mut Effects) {
         let Some(unit) = self.units.get_mut(name) else { return };
         let (message, healthy_for_ms) = match &unit.life {
-            Life::Starting { .. } if how == (Exit::Exited { code: 0 }) => (
-                format!("{name} exited with code 0 before it was ready: its command must go on running"),
-                0,
-            ),
+            Life::Starting { .. } if how == (Exit::Exited { code: 0 }) => {
+                (format!("{name} exited with code 0 before it was ready: its command must go on running"), 0)
+            }
             Life::Starting { .. } => (format!("{name} {how} before it was ready"), 0),
             Life::Up { fails, healthy_since_ms, .. } => {
                 let healthy_for_ms = if *fails == 0 { now.boot_ms - *healthy_since_ms } else { 0 };
@@ -276,7 +275,11 @@ impl Core {
             FoundRun::Ended { exit } => {
                 let rebooted = exit == Exit::HostRebooted;
                 let reason = Failure::new(ErrorKind::ServiceFailed, format!("{name} {exit}")).about(name);
-                let cause = if unwanted || rebooted || half_stopped { Cause::Asked } else { Cause::Death { reason, healthy_for_ms: 0 } };
+                let cause = if unwanted || rebooted || half_stopped {
+                    Cause::Asked
+                } else {
+                    Cause::Death { reason, healthy_for_ms: 0 }
+                };
                 unit.life = Life::Stopping { run, pid: None, cause, exit: Some(exit), killed: false };
                 if rebooted {
                     unit.deaths.forgive();
@@ -290,7 +293,6 @@ impl Core {
             }
         }
     }
-
 }
 
 /// Between start probes: close together while most servers get ready, then slower.

@@ -11,7 +11,7 @@ use wharf_model::{
     Exit, Failure, Health, Installed, OpId, OpKind, OpOutcome, Operation, Phase, Policy, RunId, UnitName, Verdict, Want,
 };
 
-use crate::{Declared, Deaths, OPS_KEPT, Removal, Ticket, Wishes, event::Ask};
+use crate::{Deaths, Declared, OPS_KEPT, Removal, Ticket, Wishes, event::Ask};
 
 /// What a unit's processes do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -101,9 +101,10 @@ impl Life {
     /// The present run.
     pub fn run(&self) -> Option<RunId> {
         match self {
-            Self::Starting { run, .. } | Self::Up { run, .. } | Self::Stopping { run, .. } | Self::Unknown { run, .. } => {
-                Some(*run)
-            }
+            Self::Starting { run, .. }
+            | Self::Up { run, .. }
+            | Self::Stopping { run, .. }
+            | Self::Unknown { run, .. } => Some(*run),
             Self::Idle | Self::Backoff { .. } | Self::Blocked { .. } | Self::Failed { .. } => None,
         }
     }
@@ -113,7 +114,9 @@ impl Life {
         match self {
             Self::Starting { pid, .. } | Self::Stopping { pid, .. } => *pid,
             Self::Up { pid, .. } => Some(*pid),
-            Self::Idle | Self::Backoff { .. } | Self::Blocked { .. } | Self::Failed { .. } | Self::Unknown { .. } => None,
+            Self::Idle | Self::Backoff { .. } | Self::Blocked { .. } | Self::Failed { .. } | Self::Unknown { .. } => {
+                None
+            }
         }
     }
 }
@@ -282,7 +285,9 @@ impl Unit {
     /// The part of it that survives the daemon.
     pub fn saved(&self) -> Saved {
         let reason = match &self.life {
-            Life::Backoff { reason, .. } | Life::Blocked { reason, .. } | Life::Failed { reason } => Some(reason.clone()),
+            Life::Backoff { reason, .. } | Life::Blocked { reason, .. } | Life::Failed { reason } => {
+                Some(reason.clone())
+            }
             Life::Idle | Life::Starting { .. } | Life::Up { .. } | Life::Stopping { .. } | Life::Unknown { .. } => None,
         };
         // Degraded and unhealthy are found again by the next probe: not worth a commit.
@@ -378,7 +383,14 @@ impl Unit {
     }
 
     pub(crate) fn operation(&self, op: &Op, ended_at_ms: Option<i64>, outcome: OpOutcome) -> Operation {
-        Operation { id: op.id, name: self.name.clone(), kind: op.kind, began_at_ms: op.began_at_ms, ended_at_ms, outcome }
+        Operation {
+            id: op.id,
+            name: self.name.clone(),
+            kind: op.kind,
+            began_at_ms: op.began_at_ms,
+            ended_at_ms,
+            outcome,
+        }
     }
 
     pub(crate) fn check(&self) -> Result<(), &'static str> {
@@ -388,7 +400,8 @@ impl Unit {
         if !self.waiting.is_empty() && self.op.is_none() && !matches!(self.life, Life::Unknown { .. }) {
             return Err("asks wait behind nothing");
         }
-        if self.want == Want::Down && self.op.is_none() && matches!(self.life, Life::Starting { .. } | Life::Up { .. }) {
+        if self.want == Want::Down && self.op.is_none() && matches!(self.life, Life::Starting { .. } | Life::Up { .. })
+        {
             return Err("it runs and nobody wants it");
         }
         if matches!(self.life, Life::Starting { .. } | Life::Up { .. }) && !self.is_placed() {

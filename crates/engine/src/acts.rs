@@ -244,12 +244,15 @@ async fn look(shared: &Arc<Shared>, unit: UnitName, run: RunId) {
         Found::Ended(exit) => (FoundRun::Ended { exit }, None),
         Found::NeverStarted => (FoundRun::NeverStarted, None),
     };
-    tracing::info!("{unit}: run {run} is {}", match &told {
-        FoundRun::Alive { pid } => format!("alive (pid {pid}): adopted"),
-        FoundRun::Draining { .. } => "ending".into(),
-        FoundRun::Ended { exit } => format!("over: {exit}"),
-        FoundRun::NeverStarted => "not begun".into(),
-    });
+    tracing::info!(
+        "{unit}: run {run} is {}",
+        match &told {
+            FoundRun::Alive { pid } => format!("alive (pid {pid}): adopted"),
+            FoundRun::Draining { .. } => "ending".into(),
+            FoundRun::Ended { exit } => format!("over: {exit}"),
+            FoundRun::NeverStarted => "not begun".into(),
+        }
+    );
     if let Some(live) = &live {
         shared.hands.adopt(run, live.clone());
     }
@@ -291,4 +294,3 @@ fn remove(shared: &Shared, name: &UnitName, installed: Option<Installed>, remova
     }
     Ok(())
 }
-

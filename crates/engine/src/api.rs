@@ -56,9 +56,12 @@ impl Engine {
         if self.room().await {
             return Ok(());
         }
-        Err(Failure::new(ErrorKind::Storage, format!("could not {verb} {name}: the disk of the state database is full"))
-            .hint("free some space; stop, status and logs work meanwhile")
-            .about(name))
+        Err(Failure::new(
+            ErrorKind::Storage,
+            format!("could not {verb} {name}: the disk of the state database is full"),
+        )
+        .hint("free some space; stop, status and logs work meanwhile")
+        .about(name))
     }
 
     /// Asks, tells the caller how far it is where it listens, and waits.
@@ -87,9 +90,8 @@ impl Engine {
 
     /// The unit after an operation; a delete may have followed it already.
     fn after(&self, name: &UnitName) -> Answer<Arc<Unit>> {
-        self.unit(name).ok_or_else(|| {
-            Failure::new(ErrorKind::Conflict, format!("{name} was deleted meanwhile")).about(name)
-        })
+        self.unit(name)
+            .ok_or_else(|| Failure::new(ErrorKind::Conflict, format!("{name} was deleted meanwhile")).about(name))
     }
 
     fn unit_or_blank(&self, name: &UnitName) -> Answer<Arc<Unit>> {
@@ -121,7 +123,12 @@ impl Engine {
         self.unit(name).map(|u| u.ops.iter().rev().take(5).cloned().collect()).unwrap_or_default()
     }
 
-    async fn follow(&self, caller: &Caller, name: &UnitName, mut from: Option<(wharf_model::RunId, u64)>) -> Answer<()> {
+    async fn follow(
+        &self,
+        caller: &Caller,
+        name: &UnitName,
+        mut from: Option<(wharf_model::RunId, u64)>,
+    ) -> Answer<()> {
         let Some(stream) = &caller.stream else {
             return Err(Failure::new(ErrorKind::InvalidParams, "follow needs a stream")
                 .hint("send Accept: text/event-stream or application/x-ndjson"));
@@ -442,7 +449,8 @@ impl ServiceApi for Engine {
         let declared = Some(self.declare(&p.name, &*service, None)?);
         self.with_room(&p.name, "upgrade").await?;
         let began = Instant::now();
-        let version = |unit: &Option<Arc<Unit>>| unit.as_ref().and_then(|u| Some(u.installed.as_ref()?.version.clone()));
+        let version =
+            |unit: &Option<Arc<Unit>>| unit.as_ref().and_then(|u| Some(u.installed.as_ref()?.version.clone()));
         let from = version(&self.unit(&p.name));
         let goal = Goal::Upgrade { version: p.version };
         let operation = self.operate(caller, Ask { unit: p.name.clone(), goal, declared, wait: p.wait }).await?;

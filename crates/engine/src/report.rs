@@ -41,11 +41,8 @@ pub fn status(unit: &Unit, service: Option<&dyn Service>) -> Status {
     let now = turn::now();
     let live = unit.life.run().is_some();
     let phase = unit.phase();
-    let ports: std::collections::BTreeMap<String, u16> = if live {
-        unit.ports.clone()
-    } else {
-        unit.fixed_ports().map(|(name, n)| (name.to_owned(), n)).collect()
-    };
+    let ports: std::collections::BTreeMap<String, u16> =
+        if live { unit.ports.clone() } else { unit.fixed_ports().map(|(name, n)| (name.to_owned(), n)).collect() };
     let first_port = service
         .map(|s| s.facts().ports)
         .and_then(|facts| facts.first().and_then(|p| ports.get(&p.name).copied()))

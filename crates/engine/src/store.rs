@@ -135,7 +135,8 @@ impl Store {
         for row in rows.query_map([], |r| r.get::<_, String>(0))? {
             ops.push(serde_json::from_str(&row?)?);
         }
-        let number = |key| -> Result<u64, StoreFailure> { Ok(self.meta(key)?.and_then(|v| v.parse().ok()).unwrap_or(0)) };
+        let number =
+            |key| -> Result<u64, StoreFailure> { Ok(self.meta(key)?.and_then(|v| v.parse().ok()).unwrap_or(0)) };
         Ok(Restored { units, ops, next_run: number("next_run")?, next_op: number("next_op")? })
     }
 

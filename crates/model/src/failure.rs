@@ -104,7 +104,14 @@ pub struct Failure {
 impl Failure {
     /// A failure of this kind.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), service: None, retryable: kind.is_retryable(), hint: None, causes: vec![] }
+        Self {
+            kind,
+            message: message.into(),
+            service: None,
+            retryable: kind.is_retryable(),
+            hint: None,
+            causes: vec![],
+        }
     }
 
     /// Names the next thing to do.

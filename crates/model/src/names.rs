@@ -13,7 +13,9 @@ pub struct UnitName(Arc<str>);
 
 /// Why a text is no unit name.
 #[derive(Debug, Clone, thiserror::Error, PartialEq, Eq)]
-#[error("{0:?} is not a unit name: use NAME or NAME@INSTANCE, each of a-z, 0-9, '.', '_' and '-', starting with a letter or digit, at most 63 long")]
+#[error(
+    "{0:?} is not a unit name: use NAME or NAME@INSTANCE, each of a-z, 0-9, '.', '_' and '-', starting with a letter or digit, at most 63 long"
+)]
 pub struct BadName(String);
 
 impl UnitName {

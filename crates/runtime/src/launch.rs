@@ -133,9 +133,9 @@ impl Launcher {
                 shared.forget(&plan.unit, plan.run).await;
             }
         });
-        let outcome = outcome.await.unwrap_or_else(|_| {
-            Err(Failure::new(ErrorKind::Internal, "the launch was cut off: the daemon is ending"))
-        });
+        let outcome = outcome
+            .await
+            .unwrap_or_else(|_| Err(Failure::new(ErrorKind::Internal, "the launch was cut off: the daemon is ending")));
         outcome.map_err(|failure| failure.about(&unit))
     }
 

@@ -43,7 +43,8 @@ async fn run(methods: &dyn Methods, caller: &Caller, entry: Entry<'_>) -> Option
         }
     };
     // The async block matters: a method may panic before it returns its future.
-    let outcome = AssertUnwindSafe(async { methods.call(caller, &call.method, call.params).await }).catch_unwind().await;
+    let outcome =
+        AssertUnwindSafe(async { methods.call(caller, &call.method, call.params).await }).catch_unwind().await;
     let outcome = outcome.unwrap_or_else(|_| {
         tracing::error!(method = %call.method, "a method panicked");
         Err(ErrorObjectOwned::owned(-32603, "Internal error", None::<()>))

@@ -216,7 +216,8 @@ mod tests {
 
     #[test]
     fn depth_is_counted_outside_of_strings() {
-        let nested = |n: usize| format!(r#"{{"jsonrpc":"2.0","method":"a","params":{}{}}}"#, "[".repeat(n), "]".repeat(n));
+        let nested =
+            |n: usize| format!(r#"{{"jsonrpc":"2.0","method":"a","params":{}{}}}"#, "[".repeat(n), "]".repeat(n));
         assert!(only(&nested(127)).is_ok());
         assert_eq!(only(&nested(128)).unwrap_err().fault.code(), -32700);
         let quoted = format!(r#"{{"jsonrpc":"2.0","method":"a","params":["\"{}"]}}"#, "[".repeat(500));

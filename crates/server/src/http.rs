@@ -188,9 +188,10 @@ fn shielded(read: impl FnOnce() -> String) -> Result<String, Fault> {
 
 fn document(site: &Site, headers: &HeaderMap, busy: crate::roster::Busy) -> Response<Reply> {
     let known = headers.get_all(header::IF_NONE_MATCH).iter().any(|tags| {
-        tags.as_bytes().split(|b| *b == b',').map(<[u8]>::trim_ascii).any(|tag| {
-            tag == b"*" || tag.strip_prefix(b"W/").unwrap_or(tag) == site.etag.as_bytes()
-        })
+        tags.as_bytes()
+            .split(|b| *b == b',')
+            .map(<[u8]>::trim_ascii)
+            .any(|tag| tag == b"*" || tag.strip_prefix(b"W/").unwrap_or(tag) == site.etag.as_bytes())
     });
     let mut response = if known {
         let mut response = Response::new(Reply::empty(busy));

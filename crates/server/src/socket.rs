@@ -106,7 +106,8 @@ fn check_length(path: &Path) -> Result<(), Failure> {
         return Ok(());
     }
     let message = format!("its path is {bytes} bytes long; the kernel takes {PATH_BYTES}");
-    Err(Failure::new(ErrorKind::Precondition, message).hint("choose a shorter folder with WHARF_HOME or XDG_RUNTIME_DIR"))
+    Err(Failure::new(ErrorKind::Precondition, message)
+        .hint("choose a shorter folder with WHARF_HOME or XDG_RUNTIME_DIR"))
 }
 
 /// What is at the path may be replaced only if it is a socket that nobody listens on.

@@ -81,7 +81,10 @@ impl Params {
 
     /// The fields of `T`, which should deny unknown fields and have a default for each that is not owed.
     pub fn of<T: JsonSchema + DeserializeOwned>() -> Self {
-        Self { schema: schemars::schema_for!(T).to_value(), check: |v| serde_path_to_error::deserialize::<_, T>(v).map(drop) }
+        Self {
+            schema: schemars::schema_for!(T).to_value(),
+            check: |v| serde_path_to_error::deserialize::<_, T>(v).map(drop),
+        }
     }
 
     /// JSON Schema of the object.

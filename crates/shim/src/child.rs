@@ -36,7 +36,12 @@ pub struct Prepared<'a> {
 impl<'a> Prepared<'a> {
     /// Opens the log while we may still write where the service may not.
     pub fn new(spec: Spec, folder: &'a Folder, gate: OwnedFd, errors: OwnedFd) -> io::Result<Self> {
-        let log = OpenOptions::new().append(true).create(true).mode(0o600).custom_flags(files::NOT_ELSEWHERE).open(&spec.log)?;
+        let log = OpenOptions::new()
+            .append(true)
+            .create(true)
+            .mode(0o600)
+            .custom_flags(files::NOT_ELSEWHERE)
+            .open(&spec.log)?;
         if let Some(user) = &spec.run_as {
             // So that the service can open its own standard output again. Without the right to
             // give it away the step to the other user fails next, and says so.

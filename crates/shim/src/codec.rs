@@ -114,10 +114,7 @@ impl<'a> Reader<'a> {
         (0..count).map(|_| each(self)).collect()
     }
 
-    pub(crate) fn option<T>(
-        &mut self,
-        some: impl Fn(&mut Self) -> Result<T, BadBytes>,
-    ) -> Result<Option<T>, BadBytes> {
+    pub(crate) fn option<T>(&mut self, some: impl Fn(&mut Self) -> Result<T, BadBytes>) -> Result<Option<T>, BadBytes> {
         match self.byte()? {
             0 => Ok(None),
             1 => some(self).map(Some),

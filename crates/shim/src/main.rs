@@ -109,8 +109,6 @@ fn start(spec: Spec, folder: &Folder) -> Result<i32, NotStarted> {
             match child::read_error(error_read) {
                 None => {
                     folder.mark_running();
-                    // From here it waits, for days: what it took to get here need not stay in memory.
-                    process::shed_code();
                     Ok(pid)
                 }
                 Some((stage, errno)) => Err(NotStarted::Failed(stage, errno)),
@@ -142,12 +140,17 @@ fn identify(pid: i32, cgroup: Option<std::path::PathBuf>) -> io::Result<StartRec
 /// Reaps until no process of the run is left; writes down the end of the main one. 0: there is none.
 fn reap(folder: &Folder, main: i32) {
     let mut main = main;
+    // From here it waits, for days: what it took to get here need not stay in memory.
+    process::shed_code();
     while let Ok(Some((pid, how))) = process::wait_any() {
         if pid == main {
-            write_exit(folder, match how {
-                pidfd::Ended::Exited(code) => Outcome::Exited(code),
-                pidfd::Ended::Signaled(signal) => Outcome::Signaled(signal),
-            });
+            write_exit(
+                folder,
+                match how {
+                    pidfd::Ended::Exited(code) => Outcome::Exited(code),
+                    pidfd::Ended::Signaled(signal) => Outcome::Signaled(signal),
+                },
+            );
             // From here the pid may come again, as an orphan of this same run.
             main = 0;
         }

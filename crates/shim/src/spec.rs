@@ -73,9 +73,7 @@ impl Spec {
             env: r.list(text)?,
             cwd: text(&mut r)?,
             log: path(&mut r)?,
-            run_as: r.option(|r| {
-                Ok(RunAs { uid: r.uint32()?, gid: r.uint32()?, groups: r.list(Reader::uint32)? })
-            })?,
+            run_as: r.option(|r| Ok(RunAs { uid: r.uint32()?, gid: r.uint32()?, groups: r.list(Reader::uint32)? }))?,
             umask: r.uint32()?,
             cgroup: r.option(path)?,
             open_files: r.uint64()?,

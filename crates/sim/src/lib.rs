@@ -75,7 +75,10 @@ impl World {
             match &act {
                 // An act whose run the journal does not know could be lost by a crash.
                 Act::Launch { unit, run } => {
-                    let known = fx.records.iter().any(|r| matches!(r, Record::Unit(s) if s.name == *unit && s.run == Some(*run)));
+                    let known = fx
+                        .records
+                        .iter()
+                        .any(|r| matches!(r, Record::Unit(s) if s.name == *unit && s.run == Some(*run)));
                     assert!(known, "{unit}: run {run} is launched and not recorded");
                     assert!(!self.live.values().any(|u| u == unit), "{unit} is started beside itself");
                     self.pending.push(act);
@@ -86,7 +89,13 @@ impl World {
                     if let Some(unit) = self.live.remove(run) {
                         let run = *run;
                         self.pending.retain(|a| !matches!(a, Act::Probe { run: r, .. } if *r == run));
-                        let fact = Fact::Exited { unit, run, exit: Exit::Signaled { signal: 9 }, empty: true, last_words: vec![] };
+                        let fact = Fact::Exited {
+                            unit,
+                            run,
+                            exit: Exit::Signaled { signal: 9 },
+                            empty: true,
+                            last_words: vec![],
+                        };
                         self.step(Event::Fact(fact));
                     }
                 }
@@ -100,7 +109,8 @@ impl World {
         let bad = || Failure::new(ErrorKind::PortTaken, "taken");
         let fact = match act {
             Act::Place { unit, op, .. } => {
-                let result = if well { Ok(Some(installed())) } else { Err(Failure::new(ErrorKind::InstallFailed, "no")) };
+                let result =
+                    if well { Ok(Some(installed())) } else { Err(Failure::new(ErrorKind::InstallFailed, "no")) };
                 Fact::Placed { unit, op, result }
             }
             Act::Launch { unit, run } if well => {

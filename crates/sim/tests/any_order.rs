@@ -92,3 +92,53 @@ fn t17_old_news_of_a_run_changes_nothing() {
     }
     assert_eq!(world.core.unit(&name).unwrap().phase(), Phase::Running);
 }
+
+/// HL-14 to HL-16: every 5 s in the first minute, then every 30 s, and never two at once.
+#[test]
+fn probes_come_every_5_s_for_a_minute_and_then_every_30_s() {
+    let mut world = World::default();
+    world.deed(Deed::Ask { unit: 2, goal: Goal::Start { reset: false }, wait: false });
+    let mut probes = vec![];
+    for second in 0..400u64 {
+        while let Some(act) = world.pending.pop() {
+            if matches!(act, wharf_core::Act::Probe { .. }) {
+                probes.push(second);
+            }
+            world.answer(act, true);
+        }
+        world.deed(Deed::Wait { ms: 1000 });
+    }
+    let early = probes.iter().filter(|s| (1..=60).contains(*s)).count();
+    let late = probes.iter().filter(|s| (61..=361).contains(*s)).count();
+    assert!((11..=13).contains(&early), "{early} probes in the first minute: {probes:?}");
+    assert!((9..=11).contains(&late), "{late} probes in the next five minutes: {probes:?}");
+}
+
+/// Nobody waits for two probes of one run: a slow answer holds up the next question.
+#[test]
+fn there_are_never_two_probes_of_one_unit_at_once() {
+    let mut world = World::default();
+    world.deed(Deed::Ask { unit: 2, goal: Goal::Start { reset: false }, wait: false });
+    let launch = world.pending.remove(0);
+    world.answer(launch, true);
+    for _ in 0..100 {
+        world.deed(Deed::Wait { ms: 200 });
+        let out = world.pending.iter().filter(|a| matches!(a, wharf_core::Act::Probe { .. })).count();
+        assert!(out <= 1, "{out} probes are out");
+    }
+}
+
+/// Found by chance, kept as an event list: a unit that an earlier daemon was stopping is not
+/// started by an upgrade.
+#[test]
+fn an_upgrade_does_not_start_what_is_being_stopped() {
+    let mut world = World::default();
+    for goal in [Goal::Start { reset: false }, Goal::Stop { keep_want: false }] {
+        world.deed(Deed::Ask { unit: 2, goal, wait: false });
+    }
+    world.deed(Deed::Answer { which: 0, well: true });
+    world.deed(Deed::Reincarnate);
+    world.deed(Deed::Ask { unit: 2, goal: Goal::Upgrade { version: None }, wait: false });
+    world.calm();
+    assert_eq!(world.core.unit(&"c@x".parse().unwrap()).unwrap().phase(), Phase::Stopped);
+}

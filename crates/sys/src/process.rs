@@ -75,9 +75,13 @@ pub fn wait_any() -> io::Result<Option<(i32, Ended)>> {
 /// Gives every signal its default effect and lets all of them in. What is ignored or blocked
 /// would else be inherited across exec: Rust programs ignore SIGPIPE.
 pub fn reset_signals() {
+    // The kernel's own structure, which is longest with four words: no handler, no flags, no mask.
+    let default = [0_u64; 4];
+    let none = ptr::null_mut::<u64>();
     for signal in 1..=64 {
-        // SAFETY: SIG_DFL runs no code of ours; the C library refuses the numbers that it keeps for itself.
-        unsafe { libc::signal(signal, libc::SIG_DFL) };
+        // SAFETY: the structure outlives the call and names no code. Asked of the kernel, since the C
+        // library refuses the two numbers that it keeps for itself; it needs them with threads only.
+        unsafe { libc::syscall(libc::SYS_rt_sigaction, signal, default.as_ptr(), none, size_of::<u64>()) };
     }
     // SAFETY: an all-zero set is valid storage, sigemptyset initialises it, and both outlive the calls.
     unsafe {
@@ -124,26 +128,41 @@ pub fn acts_as() -> (u32, u32) {
 
 /// Gives back the memory that this program's own code and constants take in this process. What is
 /// needed again comes from the file by itself: for a process that has done its work and now waits.
-///
-/// Only the two mappings that nobody writes: the code, and the constants at the file's beginning.
-/// The constants further on hold what the start-up code wrote into them.
 pub fn shed_code() {
-    let (Ok(maps), Ok(own)) = (std::fs::read_to_string("/proc/self/maps"), std::env::current_exe()) else { return };
-    let Some(own) = own.to_str() else { return };
-    for line in maps.lines().filter(|line| line.ends_with(own)) {
-        let mut fields = line.split_ascii_whitespace();
-        let (Some(range), Some(rights), Some(offset)) = (fields.next(), fields.next(), fields.next()) else { continue };
-        let constants = rights == "r--p" && offset.bytes().all(|b| b == b'0');
-        if rights != "r-xp" && !constants {
-            continue;
-        }
-        let bounds = range.split_once('-').map(|(a, b)| (usize::from_str_radix(a, 16), usize::from_str_radix(b, 16)));
-        if let Some((Ok(from), Ok(to))) = bounds {
-            // SAFETY: the range is one mapping of a file, private and never written: dropping its
-            // pages changes no byte that a later read of them sees.
-            unsafe { libc::madvise(ptr::with_exposed_provenance_mut(from), to - from, libc::MADV_DONTNEED) };
-        }
+    // All found first, so that little code runs, and comes back, after the first is dropped.
+    let [first, second] = own_mappings();
+    for (start, length) in [first, second] {
+        // SAFETY: the range is one mapping of a file, private and never written (or empty): dropping
+        // its pages changes no byte that a later read of them sees.
+        unsafe { libc::madvise(ptr::with_exposed_provenance_mut(start), length, libc::MADV_DONTNEED) };
     }
+}
+
+/// Start and length of the two mappings of this program that nobody writes: its code, and the
+/// constants at the file's beginning. Those further on hold what the start-up code wrote into them.
+fn own_mappings() -> [(usize, usize); 2] {
+    let mut found = [(0, 0); 2];
+    let (Ok(maps), Ok(own)) = (std::fs::read_to_string("/proc/self/maps"), std::env::current_exe()) else {
+        return found;
+    };
+    let Some(own) = own.to_str() else { return found };
+    let lines = maps.lines().filter(|line| line.ends_with(own));
+    for (place, line) in found.iter_mut().zip(lines.filter_map(never_written)) {
+        *place = line;
+    }
+    found
+}
+
+fn never_written(line: &str) -> Option<(usize, usize)> {
+    let mut fields = line.split_ascii_whitespace();
+    let (range, rights, offset) = (fields.next()?, fields.next()?, fields.next()?);
+    let is_first = offset.bytes().all(|b| b == b'0');
+    if rights != "r-xp" && !(rights == "r--p" && is_first) {
+        return None;
+    }
+    let (from, to) = range.split_once('-')?;
+    let from = usize::from_str_radix(from, 16).ok()?;
+    Some((from, usize::from_str_radix(to, 16).ok()?.checked_sub(from)?))
 }
 
 /// A program's arguments or environment, with the pointer table that exec wants.

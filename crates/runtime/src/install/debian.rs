@@ -298,8 +298,9 @@ mod tests {
         assert_eq!((package.as_str(), version.as_str()), ("redis-tools", "5:7.0.15-1~deb12u10"));
         assert_eq!(file, "redis-tools_5%3a7.0.15-1~deb12u10_amd64.deb");
         assert_eq!(parse_uri("Reading package lists..."), None);
-        let all =
-            apt::records("Package: a\nDepends: libc6 (>= 2.34), b:any | c, a-15\nDescription: x\n more: y\n\nPackage: b\n");
+        let all = apt::records(
+            "Package: a\nDepends: libc6 (>= 2.34), b:any | c, a-15\nDescription: x\n more: y\n\nPackage: b\n",
+        );
         assert_eq!(all.len(), 2);
         assert_eq!(needs(&all[0]), ["libc6", "b", "a-15"]);
     }

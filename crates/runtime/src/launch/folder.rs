@@ -123,5 +123,8 @@ pub fn names_in(path: &Path) -> io::Result<Vec<String>> {
         Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => return Ok(vec![]),
         other => other?,
     };
-    entries.map(|entry| entry.map(|e| e.file_name())).filter_map(|n| n.map(|n| n.into_string().ok()).transpose()).collect()
+    entries
+        .map(|entry| entry.map(|e| e.file_name()))
+        .filter_map(|n| n.map(|n| n.into_string().ok()).transpose())
+        .collect()
 }

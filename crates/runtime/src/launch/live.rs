@@ -102,10 +102,10 @@ impl LiveRun {
     /// Sends SIGKILL to every process of the run. Returns at once: wait for [`LiveRun::emptied`].
     pub fn kill_all(&self) {
         let inner = self.inner.clone();
-        if let Some(cgroup) = &inner.start.cgroup {
-            if let Err(e) = containment::kill(cgroup) {
-                tracing::warn!(unit = %inner.unit, run = %inner.run, "could not kill the cgroup: {e}");
-            }
+        if let Some(cgroup) = &inner.start.cgroup
+            && let Err(e) = containment::kill(cgroup)
+        {
+            tracing::warn!(unit = %inner.unit, run = %inner.run, "could not kill the cgroup: {e}");
         }
         if let Some(shim) = &inner.shim {
             // A shim that somebody stopped would never reap.
@@ -116,13 +116,18 @@ impl LiveRun {
             return;
         }
         // The rest one by one, on a thread of its own: reading /proc blocks.
-        std::thread::spawn(move || {
-            inner.kill_one_by_one();
-            inner.is_walking.store(false, Ordering::Release);
+        let walker = inner.clone();
+        let spawned = std::thread::Builder::new().name("wharf-kill".into()).spawn(move || {
+            walker.kill_one_by_one();
+            walker.is_walking.store(false, Ordering::Release);
         });
+        if let Err(e) = spawned {
+            inner.is_walking.store(false, Ordering::Release);
+            tracing::warn!(unit = %inner.unit, run = %inner.run, "could not look for the run's processes: {e}");
+        }
     }
 
-    /// All live processes of the run, without its shim.
+    /// All live processes of the run, without its shim. Reads all of /proc: some milliseconds.
     pub fn pids(&self) -> Vec<i32> {
         self.inner.members().iter().map(|m| m.pid).collect()
     }

@@ -58,7 +58,8 @@ struct Stat {
 /// All live processes of the run; the shim, ourselves and zombies are none.
 pub fn find(roots: &Roots) -> Vec<Member> {
     let all: BTreeMap<i32, Stat> = every_pid().into_iter().filter_map(|pid| Some((pid, stat(pid)?))).collect();
-    let mut members: BTreeSet<i32> = roots.cgroup.as_deref().map(containment::pids).unwrap_or_default().into_iter().collect();
+    let mut members: BTreeSet<i32> =
+        roots.cgroup.as_deref().map(containment::pids).unwrap_or_default().into_iter().collect();
     members.extend(roots.main);
     if roots.shim.is_none() {
         // With a living subreaper the tree is whole, and the walk through all descriptors is spared.

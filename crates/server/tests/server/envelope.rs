@@ -41,7 +41,10 @@ fn examples() -> Vec<(&'static str, Option<Value>)> {
     let invalid = || error(Value::Null, -32600, "Invalid Request");
     vec![
         (r#"{"jsonrpc": "2.0", "method": "subtract", "params": [42, 23], "id": 1}"#, Some(result(json!(1), json!(19)))),
-        (r#"{"jsonrpc": "2.0", "method": "subtract", "params": [23, 42], "id": 2}"#, Some(result(json!(2), json!(-19)))),
+        (
+            r#"{"jsonrpc": "2.0", "method": "subtract", "params": [23, 42], "id": 2}"#,
+            Some(result(json!(2), json!(-19))),
+        ),
         (
             r#"{"jsonrpc": "2.0", "method": "subtract", "params": {"subtrahend": 23, "minuend": 42}, "id": 3}"#,
             Some(result(json!(3), json!(19))),
@@ -52,10 +55,7 @@ fn examples() -> Vec<(&'static str, Option<Value>)> {
         ),
         (r#"{"jsonrpc": "2.0", "method": "update", "params": [1,2,3,4,5]}"#, None),
         (r#"{"jsonrpc": "2.0", "method": "foobar"}"#, None),
-        (
-            r#"{"jsonrpc": "2.0", "method": "foobar", "id": "1"}"#,
-            Some(error(json!("1"), -32601, "Method not found")),
-        ),
+        (r#"{"jsonrpc": "2.0", "method": "foobar", "id": "1"}"#, Some(error(json!("1"), -32601, "Method not found"))),
         (r#"{"jsonrpc": "2.0", "method": "foobar, "params": "bar", "baz]"#, Some(parse())),
         (r#"{"jsonrpc": "2.0", "method": 1, "params": "bar"}"#, Some(invalid())),
         (
@@ -115,16 +115,36 @@ fn t30_ids_are_kept_byte_for_byte() {
     let house = House::new();
     let mut client = house.client();
     let ids = [
-        "1", "0", "-0", "-1", "1.5", "1.50", "1e3", "1E+3", "\"\"", "\"a\"", "null", "18446744073709551616",
-        "123456789012345678901234567890123456789012345678901234567890.1e-400", "\"\\u00e9\\n\\\"\"", "\"é\"",
+        "1",
+        "0",
+        "-0",
+        "-1",
+        "1.5",
+        "1.50",
+        "1e3",
+        "1E+3",
+        "\"\"",
+        "\"a\"",
+        "null",
+        "18446744073709551616",
+        "123456789012345678901234567890123456789012345678901234567890.1e-400",
+        "\"\\u00e9\\n\\\"\"",
+        "\"é\"",
         "\"\\ud800\"",
     ];
     for id in ids {
         let sent = format!(r#"{{"id" : {id} ,"jsonrpc":"2.0","method":"ping"}}"#);
         let got = client.rpc(sent.as_bytes());
-        assert_eq!((got.status, got.text()), (200, format!(r#"{{"jsonrpc":"2.0","id":{id},"result":"pong"}}"#).as_str()));
+        assert_eq!(
+            (got.status, got.text()),
+            (200, format!(r#"{{"jsonrpc":"2.0","id":{id},"result":"pong"}}"#).as_str())
+        );
         let got = client.rpc(sent.replace("ping", "nope").as_bytes());
-        assert!(got.text().starts_with(&format!(r#"{{"jsonrpc":"2.0","id":{id},"error":{{"code":-32601,"#)), "{}", got.text());
+        assert!(
+            got.text().starts_with(&format!(r#"{{"jsonrpc":"2.0","id":{id},"error":{{"code":-32601,"#)),
+            "{}",
+            got.text()
+        );
     }
     assert_eq!(house.ran(), 2 * ids.len());
 }
@@ -172,7 +192,15 @@ fn t32_json_that_is_no_request_is_invalid_and_no_parse_error() {
     let house = House::new();
     let mut client = house.client();
     for sent in [
-        "1", "-1.5e3", "\"x\"", "true", "null", "{}", "[[]]", r#"{"method":1}"#, r#"{"a":1}"#,
+        "1",
+        "-1.5e3",
+        "\"x\"",
+        "true",
+        "null",
+        "{}",
+        "[[]]",
+        r#"{"method":1}"#,
+        r#"{"a":1}"#,
         r#"{"jsonrpc":"1.0","method":"ping","id":1}"#,
         r#"{"jsonrpc":2.0,"method":"ping","id":1}"#,
         r#"{"method":"ping","id":1}"#,
@@ -220,7 +248,8 @@ fn a_panic_is_an_internal_error_with_the_id_and_without_its_text() {
 #[test]
 fn a_batch_runs_together_and_answers_in_order() {
     let house = House::new();
-    let calls: Vec<_> = (0..10).map(|n| json!({"jsonrpc":"2.0","method":"sleep","params":[300 - 20 * n],"id":n})).collect();
+    let calls: Vec<_> =
+        (0..10).map(|n| json!({"jsonrpc":"2.0","method":"sleep","params":[300 - 20 * n],"id":n})).collect();
     let begun = std::time::Instant::now();
     let got = house.rpc(&json!(calls).to_string());
     assert!(begun.elapsed().as_millis() < 1500, "one after another");
@@ -248,8 +277,28 @@ fn results_are_passed_on_as_they_are() {
 /// Bytes that are nearly a request.
 fn nearly() -> impl Strategy<Value = Vec<u8>> {
     let piece = prop::sample::select(vec![
-        "{", "}", "[", "]", ",", ":", "\"jsonrpc\"", "\"2.0\"", "\"method\"", "\"ping\"", "\"id\"", "\"params\"", "1",
-        "null", "\\", "\"", " ", "1e9", "{\"jsonrpc\":\"2.0\",\"method\":\"ping\"", ",\"id\":7}", "}", "\u{fffd}",
+        "{",
+        "}",
+        "[",
+        "]",
+        ",",
+        ":",
+        "\"jsonrpc\"",
+        "\"2.0\"",
+        "\"method\"",
+        "\"ping\"",
+        "\"id\"",
+        "\"params\"",
+        "1",
+        "null",
+        "\\",
+        "\"",
+        " ",
+        "1e9",
+        "{\"jsonrpc\":\"2.0\",\"method\":\"ping\"",
+        ",\"id\":7}",
+        "}",
+        "\u{fffd}",
     ]);
     prop_oneof![
         prop::collection::vec(any::<u8>(), 0..200),
@@ -262,7 +311,8 @@ fn is_reply(reply: &Value) -> bool {
     members.len() == 3
         && members["jsonrpc"] == "2.0"
         && members.contains_key("id")
-        && (members.contains_key("result") || members["error"]["code"].is_i64() && members["error"]["message"].is_string())
+        && (members.contains_key("result")
+            || members["error"]["code"].is_i64() && members["error"]["message"].is_string())
 }
 
 #[test]

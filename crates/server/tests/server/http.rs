@@ -53,10 +53,9 @@ fn what_a_browser_could_send_is_refused() {
 #[test]
 fn two_framings_of_one_body_are_refused() {
     let house = House::new();
-    for framing in [
-        "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n",
-        "Transfer-Encoding: chunked\r\ncontent-LENGTH: 5\r\n",
-    ] {
+    for framing in
+        ["Content-Length: 5\r\nTransfer-Encoding: chunked\r\n", "Transfer-Encoding: chunked\r\ncontent-LENGTH: 5\r\n"]
+    {
         let head = format!("POST /rpc HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n{framing}\r\n");
         let mut client = house.client();
         client.send(head.as_bytes());
@@ -78,7 +77,9 @@ fn chunked_bodies_are_read() {
     let house = House::new();
     let mut client = house.client();
     for _ in 0..2 {
-        client.send(b"POST /rpc HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n");
+        client.send(
+            b"POST /rpc HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n",
+        );
         let (one, two) = PING.split_at(7);
         for piece in [one, two] {
             client.send(format!("{:x}\r\n", piece.len()).as_bytes());
@@ -131,7 +132,9 @@ fn pipelined_requests_are_answered_in_order() {
     let one = |id: u32| {
         let body = format!(r#"{{"jsonrpc":"2.0","method":"ping","id":{id}}}"#);
         let length = body.len();
-        format!("POST /rpc HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}")
+        format!(
+            "POST /rpc HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"
+        )
     };
     client.send((0..50).map(one).collect::<String>().as_bytes());
     for id in 0..50 {

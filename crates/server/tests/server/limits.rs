@@ -69,7 +69,9 @@ fn t34_dribbling_does_not_renew_the_time() {
 #[test]
 fn t34_a_body_that_does_not_end_is_408() {
     let house = House::with(short());
-    for framing in ["Content-Length: 40\r\n\r\n{", "Content-Length: 40\r\n\r\n", "Transfer-Encoding: chunked\r\n\r\n3\r\n{"] {
+    for framing in
+        ["Content-Length: 40\r\n\r\n{", "Content-Length: 40\r\n\r\n", "Transfer-Encoding: chunked\r\n\r\n3\r\n{"]
+    {
         let mut client = house.client();
         client.send(format!("{POST}{framing}").as_bytes());
         let got = client.response();
@@ -107,7 +109,10 @@ fn resident() -> usize {
 #[test]
 fn t36_a_request_over_the_limit_is_413_and_costs_no_memory() {
     let house = House::new();
-    assert_eq!(house.rpc(&format!("{}{}", " ".repeat(1024 * 1024 - PING.len()), str::from_utf8(PING).unwrap())).status, 200);
+    assert_eq!(
+        house.rpc(&format!("{}{}", " ".repeat(1024 * 1024 - PING.len()), str::from_utf8(PING).unwrap())).status,
+        200
+    );
     let before = resident();
     let piece = vec![b' '; 64 * 1024];
     for framing in ["Content-Length: 536870912", "Content-Length: 1048577", "Transfer-Encoding: chunked"] {
