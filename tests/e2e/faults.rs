@@ -114,8 +114,14 @@ fn three_failed_probes_in_a_row_restart_it() {
     });
     let first = daemon.run("sick", with)["pid"].clone();
     fs::write(root.join("health"), "{\"status\":\"sick\"}").unwrap();
-    eventually("the first failed probe is told", Duration::from_secs(8), || daemon.state("command@sick") == "unhealthy");
-    assert_eq!(daemon.ok("service.status", json!({ "name": "command@sick" }))["pid"], first, "restarted after one failure");
+    eventually("the first failed probe is told", Duration::from_secs(8), || {
+        daemon.state("command@sick") == "unhealthy"
+    });
+    assert_eq!(
+        daemon.ok("service.status", json!({ "name": "command@sick" }))["pid"],
+        first,
+        "restarted after one failure"
+    );
     eventually("the third failure ends it", Duration::from_secs(20), || {
         let state = daemon.state("command@sick");
         state == "backoff" || state == "stopping"

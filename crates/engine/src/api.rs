@@ -292,7 +292,7 @@ impl ServiceApi for Engine {
         let (began, checked_at) = (Instant::now(), now_seconds());
         let health = match (self.unit(&p.name), status.state.is_live()) {
             (Some(unit), true) => acts::probe(&self.shared, &self.shared.context(&unit)).await,
-            (Some(_) | None, _) => Health::unhealthy(format!("{} is {}", p.name, status.state)),
+            (Some(_) | None, _) => Health::unhealthy(format!("it is {}", status.state)),
         };
         Ok(HealthReport {
             healthy: health.verdict == wharf_model::Verdict::Healthy,
@@ -427,7 +427,9 @@ impl ServiceApi for Engine {
 
     async fn delete(&self, caller: &Caller, p: DeleteParams) -> Answer<Outcome<DeleteReport>> {
         let name = p.name;
-        self.service(&name).map(drop).or_else(|f| if self.unit(&name).is_some() { Ok(()) } else { Err(f) })?;
+        let service = self.service(&name);
+        let placed = service.as_ref().map_or(true, |s| s.needs_install());
+        service.map(drop).or_else(|f| if self.unit(&name).is_some() { Ok(()) } else { Err(f) })?;
         let goal = Goal::Delete(Removal { binaries: p.purge_binaries, data: p.purge_data });
         let operation = self.operate(caller, Ask { unit: name.clone(), goal, declared: None, wait: p.wait }).await?;
         if !p.wait {
@@ -437,7 +439,7 @@ impl ServiceApi for Engine {
         let holds_data = std::fs::read_dir(&data).is_ok_and(|mut d| d.next().is_some());
         Ok(Outcome::Done(DeleteReport {
             deleted_at: now_seconds(),
-            purged_binaries: p.purge_binaries,
+            purged_binaries: p.purge_binaries && placed,
             purged_data: p.purge_data,
             data_kept_in: holds_data.then(|| data.display().to_string()),
             name,

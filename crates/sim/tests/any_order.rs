@@ -29,7 +29,7 @@ fn deed() -> impl Strategy<Value = Deed> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 1500, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 5000, failure_persistence: None, ..ProptestConfig::default() })]
     #[test]
     fn any_order_keeps_the_rules_and_calm_brings_what_is_wanted(deeds in prop::collection::vec(deed(), 1..80)) {
         let mut world = World::default();

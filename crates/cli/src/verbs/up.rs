@@ -148,13 +148,26 @@ fn overview(session: &Session, health: &DaemonHealth, rows: &[ListRow], url: Opt
     if let Some(url) = url {
         next.row([format!("  curl {url}").into(), Cell::styled("ask the first service", dim)]);
     }
+    let wharf = typed();
     for (command, what) in [
-        ("  wharf status hello", "how it is"),
-        ("  wharf start redis", "run another one"),
-        ("  wharf run --name web -- PROGRAM", "run a program of yours as a service"),
-        ("  wharf down", "stop everything"),
+        ("status hello", "how it is"),
+        ("install redis", "fetch a real server; then: start redis"),
+        ("run --name web -- PROGRAM", "run a program of yours as a service"),
+        ("down", "stop everything"),
     ] {
-        next.row([command.into(), Cell::styled(what, dim)]);
+        next.row([format!("  {wharf} {command}").into(), Cell::styled(what, dim)]);
     }
     format!("{}\n{}\nTry next:\n{}", list::table(rows).text(), facts.text(), next.text())
+}
+
+/// What a person has to type: `wharf` where the PATH has it, else the way to this binary from here.
+fn typed() -> String {
+    let Ok(me) = std::env::current_exe() else { return "wharf".into() };
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let in_path = std::env::split_paths(&path).any(|dir| dir.join("wharf").canonicalize().is_ok_and(|p| p == me));
+    if in_path {
+        return "wharf".into();
+    }
+    let here = std::env::current_dir().unwrap_or_default();
+    me.strip_prefix(&here).unwrap_or(&me).display().to_string()
 }
