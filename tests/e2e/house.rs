@@ -106,7 +106,7 @@ fn no_file_is_named_for_what_it_is_not_and_every_module_says_what_it_owns() {
         assert!(!["util", "utils", "common", "helpers", "misc", "manager"].contains(&stem), "{}", path.display());
         let text = fs::read_to_string(&path).unwrap();
         assert!(text.starts_with("//!"), "{} does not begin with what it owns", path.display());
-        let banned = ["#[ign", "ore]"].concat();
+        let banned = ["#[ign", "ore"].concat();
         assert!(!text.contains(&banned), "{} ignores a test", path.display());
     }
 }

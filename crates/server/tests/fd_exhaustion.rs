@@ -6,21 +6,9 @@ use std::io::BufRead;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use nix::sys::resource::{Resource, setrlimit};
-use support::{Client, House};
+use support::Client;
 
 const PING: &[u8] = br#"{"jsonrpc":"2.0","method":"ping","id":1}"#;
-
-/// Not a test: the child's part, started by the tests below.
-#[test]
-#[ignore = "the server process of the other tests here"]
-fn child_serves_with_forty_files() {
-    setrlimit(Resource::RLIMIT_NOFILE, 40, 40).unwrap();
-    let house = House::new();
-    println!("\nat {}", house.path.display());
-    // Until the parent closes its end.
-    _ = std::io::stdin().lines().next();
-}
 
 struct Served {
     child: Child,
@@ -29,12 +17,11 @@ struct Served {
 
 impl Served {
     fn new() -> Self {
-        let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["--ignored", "--exact", "--nocapture", "child_serves_with_forty_files"])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
+        // target/debug/deps/fd_exhaustion-…: examples lie beside deps.
+        let me = std::env::current_exe().unwrap();
+        let examples = me.parent().and_then(std::path::Path::parent).unwrap().join("examples");
+        let mut child =
+            Command::new(examples.join("few_files")).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let lines = std::io::BufReader::new(child.stdout.take().unwrap()).lines();
         let path = lines.map(Result::unwrap).find_map(|line| Some(line.strip_prefix("at ")?.into())).unwrap();
         Self { child, path }

@@ -122,8 +122,16 @@ impl First {
 
 async fn start_first(session: &Session) -> Result<First, Trouble> {
     let name: UnitName = FIRST.parse().map_err(|e| Trouble::Usage(format!("{e}")))?;
-    let params = StartParams { name: name.clone(), reset: false, version: None, with: None, wait: true };
-    let started = Progress::watched().call(&session.client, "service.start", &name, given::params(&params)?).await;
+    let mut params = StartParams { name: name.clone(), reset: false, version: None, with: None, wait: true };
+    let mut started = Progress::watched().call(&session.client, "service.start", &name, given::params(&params)?).await;
+    if let Err(failure @ ClientFailure::Answered(_)) = &started
+        && failure.failure().kind == ErrorKind::PortTaken
+    {
+        // A newcomer's first command does not end at somebody else's port.
+        session.note(&format!("{}; Wharf chooses another port", failure.failure().message));
+        params.with = Some(json!({ "ports": { "http": "auto" } }));
+        started = Progress::watched().call(&session.client, "service.start", &name, given::params(&params)?).await;
+    }
     match started {
         Ok(raw) => session::read::<StartReport>(&raw)?,
         Err(failure @ ClientFailure::Answered(_)) if failure.failure().kind == ErrorKind::NotFound => {

@@ -94,7 +94,7 @@ pub fn spawn_placed<T>(mut spawn: impl FnMut() -> io::Result<T>) -> io::Result<T
 
 /// Makes a run's cgroup.
 pub fn make(cgroup: &Path) -> io::Result<()> {
-    super::folder::once_more(|| fs::create_dir_all(cgroup))
+    super::folder::once_more(cgroup, || fs::create_dir_all(cgroup))
 }
 
 /// Whether any process lives in it or below. A cgroup that is gone has none.

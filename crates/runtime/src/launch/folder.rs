@@ -40,7 +40,7 @@ impl RunFolder {
             }
             DirBuilder::new().mode(0o700).create(&self.0)
         };
-        once_more(make)
+        once_more(&self.0, make)
     }
 
     /// Removes it, and its unit's folder where this was the last run.
@@ -100,12 +100,14 @@ impl RunFolder {
 }
 
 /// The end of a unit's last run removes the unit's folder, which the next run may be making at
-/// that moment: what is lost to that race is made once more.
-pub fn once_more(make: impl Fn() -> io::Result<()>) -> io::Result<()> {
+/// that moment: what is lost to that race is made once more. It shows as `NotFound`, and as
+/// `AlreadyExists` where the folder went between the two looks of `create_dir_all`.
+pub fn once_more(folder: &Path, make: impl Fn() -> io::Result<()>) -> io::Result<()> {
     let mut made = make();
-    for _ in 0..3 {
+    for _ in 0..20 {
         match &made {
             Err(e) if e.kind() == io::ErrorKind::NotFound => made = make(),
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists && !folder.exists() => made = make(),
             Ok(()) | Err(_) => break,
         }
     }
@@ -127,4 +129,30 @@ pub fn names_in(path: &Path) -> io::Result<Vec<String>> {
         .map(|entry| entry.map(|e| e.file_name()))
         .filter_map(|n| n.map(|n| n.into_string().ok()).transpose())
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_end_of_one_run_does_not_hinder_the_next() {
+        let dir = tempfile::tempdir().unwrap();
+        let unit = dir.path().join("redis");
+        std::thread::scope(|scope| {
+            for n in 0..4 {
+                let unit = &unit;
+                scope.spawn(move || {
+                    for run in 0..2_000 {
+                        let folder = RunFolder::new(unit.join(format!("{}", n * 10_000 + run)));
+                        folder.make().unwrap_or_else(|e| panic!("run {run}: {e}"));
+                        folder.remove().unwrap();
+                    }
+                });
+            }
+        });
+        let folder = RunFolder::new(unit.join("1"));
+        folder.make().unwrap();
+        assert_eq!(folder.make().unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+    }
 }
