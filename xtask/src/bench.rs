@@ -14,8 +14,7 @@ use serde_json::{Value, json};
 
 use crate::ground::{cargo, root, step};
 
-const ROUNDS: usize = 5;
-const CALLS: usize = 8_000;
+const CALLS: usize = 40_000;
 
 /// One line of the table.
 struct Line {
@@ -114,17 +113,14 @@ impl Bench {
         let mut wire = Wire::connect(&self.socket())?;
         let mut raw = UnixStream::connect(self.home.join("echo.sock")).map_err(|e| e.to_string())?;
         let (mut echoes, mut calls) = (vec![], vec![]);
-        for _ in 0..ROUNDS {
-            for _ in 0..CALLS {
-                let began = Instant::now();
-                raw.write_all(b"x").and_then(|()| raw.read_exact(&mut [0])).map_err(|e| e.to_string())?;
-                echoes.push(began.elapsed());
-            }
-            for _ in 0..CALLS {
-                let began = Instant::now();
-                wire.call(&bytes)?;
-                calls.push(began.elapsed());
-            }
+        // One of each in turn: what the scheduler does to one it does to the other.
+        for _ in 0..CALLS {
+            let began = Instant::now();
+            raw.write_all(b"x").and_then(|()| raw.read_exact(&mut [0])).map_err(|e| e.to_string())?;
+            echoes.push(began.elapsed());
+            let began = Instant::now();
+            wire.call(&bytes)?;
+            calls.push(began.elapsed());
         }
         let (echoes, calls) = (sorted(echoes), sorted(calls));
         let line = |what, p, times: f64, goal| {

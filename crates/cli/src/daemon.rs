@@ -6,7 +6,7 @@ use std::{io::IsTerminal, path::PathBuf, sync::Arc, time::Duration};
 use tokio::signal::unix::{SignalKind, signal};
 use wharf_api::ServiceMethods;
 use wharf_engine::{Engine, Settings};
-use wharf_model::Failure;
+use wharf_model::{ErrorKind, Failure};
 use wharf_runtime::Layout;
 use wharf_server::{Limits, Server, bind, lock};
 use wharf_services::Catalogue;
@@ -72,7 +72,10 @@ async fn daemon(options: DaemonOptions) -> Result<(), Failure> {
     let ended = tokio::select! {
         _ = terminated.recv() => Ok(()),
         _ = interrupted.recv() => Ok(()),
-        end = end => end.unwrap_or(Ok(())),
+        end = end => end.unwrap_or_else(|_| {
+            Err(Failure::new(ErrorKind::Internal, "the engine's loop ended by a fault of its own")
+                .hint("start the daemon again: it adopts what lives"))
+        }),
     };
     match &ended {
         Ok(()) => tracing::info!("the daemon ends; services go on"),

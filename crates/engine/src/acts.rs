@@ -70,7 +70,7 @@ pub fn begin(shared: &Arc<Shared>, act: Act, unit: Option<&Unit>) {
             let Some(cx) = cx else { return };
             tasks.spawn(async move {
                 let want = Wanted { version, reset };
-                let result = place(&shared, &cx, &want, build).await;
+                let result = unbroken(&name, place(&shared, &cx, &want, build)).await;
                 shared.tell(Fact::Placed { unit: name, op, result });
             });
         }
@@ -81,7 +81,8 @@ pub fn begin(shared: &Arc<Shared>, act: Act, unit: Option<&Unit>) {
         Act::Probe { unit: name, run } => {
             let Some(cx) = cx else { return };
             tasks.spawn(async move {
-                let health = probe(&shared, &cx).await;
+                let health = unbroken(&name, async { Ok(probe(&shared, &cx).await) }).await;
+                let health = health.unwrap_or_else(|failure| Health::unhealthy(failure.message));
                 shared.tell(Fact::Probed { unit: name, run, health });
             });
         }
@@ -118,6 +119,14 @@ fn not_known(unit: &UnitName) -> Failure {
     Failure::new(ErrorKind::NotFound, format!("this Wharf has no service for {unit}")).about(unit)
 }
 
+/// A service's code that panics is a failure like another: whoever waits for its fact gets one.
+async fn unbroken<T>(unit: &UnitName, deed: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    use futures_util::FutureExt;
+    std::panic::AssertUnwindSafe(deed).catch_unwind().await.unwrap_or_else(|_| {
+        Err(Failure::new(ErrorKind::Internal, format!("the code of {unit} panicked")).hint("the daemon's log says where"))
+    })
+}
+
 async fn place(shared: &Shared, cx: &Context, want: &Wanted, build: bool) -> Result<Option<Installed>, Failure> {
     let service = shared.service(&cx.unit).map_err(|_| not_known(&cx.unit))?.clone();
     shared.layout.create_unit(&cx.unit)?;
@@ -134,7 +143,18 @@ async fn place(shared: &Shared, cx: &Context, want: &Wanted, build: bool) -> Res
 /// Port preflight, the unit's folders, then the service's own start.
 async fn launch(shared: &Arc<Shared>, unit: Unit, mut cx: Context, run: RunId) {
     let name = unit.name.clone();
-    match make_run(shared, &unit, &mut cx).await {
+    let limit = Duration::from_millis(unit.policy.start_timeout_ms);
+    let cancelled = shared.launching(run);
+    let made = tokio::select! {
+        made = unbroken(&name, make_run(shared, &unit, &mut cx)) => made,
+        _ = cancelled => Err(Failure::new(ErrorKind::Conflict, format!("{name} was stopped before it was made"))),
+        () = tokio::time::sleep(limit) => Err(Failure::new(
+            ErrorKind::Timeout,
+            format!("{name} was not made within {} s", limit.as_secs()),
+        )),
+    };
+    shared.not_launching(run);
+    match made {
         Ok((pid, live)) => {
             tracing::info!("Started {name} with PID {pid}{}", ports_text(&cx.ports));
             shared.tell(Fact::Launched { unit: name.clone(), run, pid, ports: cx.ports });
@@ -222,7 +242,11 @@ pub async fn probe(shared: &Shared, cx: &Context) -> Health {
 }
 
 async fn terminate(shared: &Shared, cx: &Context, run: RunId) {
-    let Some(live) = shared.hands.live(run) else { return };
+    let Some(live) = shared.hands.live(run) else {
+        // Nothing to ask yet: the start itself is given up.
+        shared.not_launching(run);
+        return;
+    };
     let asked = match shared.service(&cx.unit) {
         Ok(service) => service.stop(cx).await,
         Err(_) => Err(not_known(&cx.unit)),

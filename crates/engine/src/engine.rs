@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     path::PathBuf,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
         mpsc,
     },
@@ -17,7 +17,7 @@ use tokio::{
     sync::{broadcast, oneshot},
 };
 use wharf_core::{Ask, Core, Unit};
-use wharf_model::{ErrorKind, Failure, Operation, Progress, UnitName};
+use wharf_model::{ErrorKind, Failure, Operation, Progress, RunId, UnitName};
 use wharf_runtime::{Layout, RealHands, launch::Launcher};
 use wharf_services::{Catalogue, Context, Dirs, Service};
 
@@ -52,6 +52,9 @@ pub struct Shared {
     pub mail: mpsc::Sender<Mail>,
     pub progress: broadcast::Sender<(UnitName, Progress)>,
     pub tasks: Handle,
+    /// Starts that have made no run yet: a stop cancels them. A lock, since acts are tasks of their
+    /// own; it is held for a look-up and never across a wait.
+    pub launching: Mutex<BTreeMap<RunId, oneshot::Sender<()>>>,
     pub born: Instant,
 }
 
@@ -59,6 +62,18 @@ impl Shared {
     /// Tells the loop. An engine that has ended is told in vain.
     pub fn tell(&self, fact: wharf_core::Fact) {
         let _ = self.mail.send(Mail::Fact(fact));
+    }
+
+    /// A start begins; what comes back tells when it is cancelled.
+    pub fn launching(&self, run: RunId) -> oneshot::Receiver<()> {
+        let (cancel, cancelled) = oneshot::channel();
+        self.launching.lock().unwrap_or_else(PoisonError::into_inner).insert(run, cancel);
+        cancelled
+    }
+
+    /// A start has ended, or is not wanted any more: the sender's end says so.
+    pub fn not_launching(&self, run: RunId) {
+        self.launching.lock().unwrap_or_else(PoisonError::into_inner).remove(&run);
     }
 
     /// The service of a unit.
@@ -125,6 +140,7 @@ impl Engine {
             mail,
             progress,
             tasks: Handle::current(),
+            launching: Mutex::default(),
             born: Instant::now(),
         });
         acts::boot(&shared, &first);
