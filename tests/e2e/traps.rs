@@ -262,3 +262,39 @@ fn t18_a_service_outlives_every_thread_that_could_have_made_it() {
     daemon.launch();
     assert_eq!(pids, names.iter().map(|n| pid_of(&daemon, n)).collect::<Vec<_>>());
 }
+
+/// The journal is lost: what lives is known by what stands beside its run, and nothing starts twice.
+#[test]
+fn t6_with_the_state_database_deleted_services_are_adopted_all_the_same() {
+    let mut daemon = Daemon::start();
+    let starts = daemon.home.join("starts");
+    daemon.run("kept", sh(&format!("echo x >> {}; exec sleep 1000", starts.display())));
+    let before = daemon.ok("service.status", json!({ "name": "command@kept" }));
+    daemon.kill_9();
+    for entry in fs::read_dir(daemon.home.join("state")).unwrap().flatten() {
+        if entry.file_name().to_string_lossy().starts_with("wharf.db") {
+            fs::remove_file(entry.path()).unwrap();
+        }
+    }
+    daemon.launch();
+    eventually("it is adopted", Duration::from_secs(5), || {
+        daemon.call("service.status", json!({ "name": "command@kept" })).is_ok_and(|s| s["state"] == "running")
+    });
+    let after = daemon.ok("service.status", json!({ "name": "command@kept" }));
+    assert_eq!((&before["pid"], &before["run"]), (&after["pid"], &after["run"]));
+    let again = daemon.ok("service.start", json!({ "name": "command@kept" }));
+    assert_eq!(again["pid"], before["pid"]);
+    assert_eq!(fs::read_to_string(&starts).unwrap().lines().count(), 1, "it was started again");
+}
+
+/// A download does not hold up a stop, and an install that is given up leaves the unit as it was.
+#[test]
+fn a_start_that_hangs_before_its_process_is_made_can_be_stopped() {
+    let daemon = Daemon::start();
+    let with = json!({ "argv": ["sleep", "1000"], "health": { "exec": ["sleep", "1000"] }, "start_timeout_s": 60 });
+    daemon.ok("service.start", json!({ "name": "command@hangs", "with": with, "wait": false }));
+    let began = Instant::now();
+    daemon.ok("service.stop", json!({ "name": "command@hangs" }));
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    assert_eq!(daemon.state("command@hangs"), "stopped");
+}

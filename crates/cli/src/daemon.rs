@@ -53,13 +53,17 @@ async fn daemon(options: DaemonOptions) -> Result<(), Failure> {
     let DaemonOptions { catalogue, socket, echo_socket } = options;
     let layout = Layout::from_env();
     layout.create()?;
-    let _lock = lock(layout.sockets())?;
+    raise_file_limit();
+    // The folders may be on different paths: each belongs to one daemon.
+    let _sockets = lock(layout.sockets())?;
+    let _state = lock(layout.state())?;
     let mut terminated = signal(SignalKind::terminate())?;
     let mut interrupted = signal(SignalKind::interrupt())?;
     let own_binary = std::env::current_exe()?;
-    let (engine, end) = Engine::start(Settings { layout: layout.clone(), catalogue, own_binary })?;
     let socket = socket.unwrap_or_else(|| layout.service_sock());
+    // Before anything is started: a path that cannot be bound ends a daemon that has done nothing yet.
     let listener = bind(&socket)?;
+    let (engine, mut end) = Engine::start(Settings { layout, catalogue, own_binary })?;
     tracing::info!("wharf {} listens on {}", env!("CARGO_PKG_VERSION"), socket.display());
 
     let methods = Arc::new(ServiceMethods::new(Arc::new(engine.clone()), Engine::health_body, Engine::card));
@@ -72,7 +76,7 @@ async fn daemon(options: DaemonOptions) -> Result<(), Failure> {
     let ended = tokio::select! {
         _ = terminated.recv() => Ok(()),
         _ = interrupted.recv() => Ok(()),
-        end = end => end.unwrap_or_else(|_| {
+        end = &mut end => end.unwrap_or_else(|_| {
             Err(Failure::new(ErrorKind::Internal, "the engine's loop ended by a fault of its own")
                 .hint("start the daemon again: it adopts what lives"))
         }),
@@ -85,7 +89,23 @@ async fn daemon(options: DaemonOptions) -> Result<(), Failure> {
     let _ = quit.send(true);
     let _ = serving.await;
     engine.quit();
+    // Its last commit is done before another daemon may begin.
+    let stopped = matches!(ended, Ok(()));
+    if stopped && tokio::time::timeout(Duration::from_secs(2), end).await.is_err() {
+        tracing::warn!("the engine's loop did not end in time");
+    }
     ended
+}
+
+/// Two descriptors a run, one a connection: the usual soft limit of 1,024 is for programs that use `select`.
+/// Services get the usual limit back from their shim.
+fn raise_file_limit() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let raised =
+        getrlimit(Resource::RLIMIT_NOFILE).and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
+    if let Err(e) = raised {
+        tracing::warn!("the limit of open files could not be raised: {e}");
+    }
 }
 
 async fn until(mut quitted: tokio::sync::watch::Receiver<bool>) {

@@ -131,7 +131,7 @@ impl Core {
         unit.started_at_ms = Some(now.wall_ms);
         unit.last_health = None;
         unit.probing = false;
-        let until = now.boot_ms + unit.policy.start_timeout_ms;
+        let until = now.boot_ms.saturating_add(unit.policy.start_timeout_ms);
         fx.acts.push(Act::Launch { unit: name.clone(), run });
         self.schedule(until, name, run, Timer::StartTimeout);
         run
@@ -147,7 +147,7 @@ impl Core {
         let Some(run) = unit.life.run() else { return };
         unit.life = Life::Stopping { run, pid: unit.life.pid(), cause, exit: None, killed: false };
         unit.probing = false;
-        let until = now.boot_ms + unit.policy.stop_timeout_ms;
+        let until = now.boot_ms.saturating_add(unit.policy.stop_timeout_ms);
         fx.acts.push(Act::Terminate { unit: name.clone(), run });
         self.schedule(until, name, run, Timer::Kill);
     }
@@ -222,16 +222,20 @@ impl Core {
         unit.started_at_ms = None;
         unit.last_error = Some(failure.message.clone());
         fx.acts.push(Act::Forget { unit: name.clone(), run });
-        if asked {
+        let first_start = unit.op.as_ref().is_some_and(|op| op.kind == wharf_model::OpKind::Start);
+        if asked && first_start {
             // Refused to whoever asked: it does not stay wanted behind their back.
-            let first_start = unit.op.as_ref().is_some_and(|op| op.kind == wharf_model::OpKind::Start);
-            if first_start {
-                unit.want = Want::Down;
-            }
+            unit.want = Want::Down;
             unit.life = Life::Failed { reason: failure.clone() };
             self.fail(now, name, failure, fx);
             return;
         }
+        if asked {
+            // It ran before, so it is tried again; whoever asked is told now.
+            unit.life = Life::Failed { reason: failure.clone() };
+            self.fail(now, name, failure.clone(), fx);
+        }
+        let Some(unit) = self.units.get_mut(name) else { return };
         match failure.kind {
             ErrorKind::PortTaken | ErrorKind::Precondition | ErrorKind::Storage => {
                 let until_ms = now.boot_ms + 5_000;

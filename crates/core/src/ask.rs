@@ -46,6 +46,12 @@ fn admit(unit: &Unit, ask: &Ask) -> Admission {
         }
         (OpKind::Restart, Goal::Restart) | (OpKind::Stop, Goal::Stop { .. }) => Admission::Join,
         (OpKind::Start | OpKind::Restart, Goal::Stop { .. } | Goal::Delete(_)) => Admission::Supersede,
+        // A download does not hold up a stop. What it places is found by the next install.
+        (OpKind::Install | OpKind::Build | OpKind::Upgrade, Goal::Stop { .. })
+            if matches!(op.steps.front(), Some(Step::Place { .. })) =>
+        {
+            Admission::Supersede
+        }
         (
             OpKind::Install
             | OpKind::Build
@@ -70,6 +76,9 @@ impl Core {
         match admit(unit, &ask) {
             Admission::Begin => self.begin(now, ticket, ask, fx),
             Admission::Join => {
+                if let Goal::Stop { keep_want: false } = ask.goal {
+                    unit.want = Want::Down;
+                }
                 let Some(op) = unit.op.as_mut() else { return };
                 if ask.wait {
                     op.tickets.push(ticket);
@@ -87,7 +96,8 @@ impl Core {
                 self.finish(now, &name, OpOutcome::Failed { failure }, fx);
                 self.begin(now, ticket, ask, fx);
             }
-            Admission::Wait if unit.waiting.len() < MAX_WAITING => unit.waiting.push_back((ticket, ask)),
+            // Without `wait` the answer is due at once, and there is no operation to name yet.
+            Admission::Wait if ask.wait && unit.waiting.len() < MAX_WAITING => unit.waiting.push_back((ticket, ask)),
             Admission::Wait => {
                 let failure = match &unit.op {
                     Some(op) => busy(unit, op),
@@ -169,6 +179,15 @@ impl Core {
                 return Err(Failure::new(ErrorKind::Conflict, format!("{name} runs with other parameters"))
                     .hint(format!("wharf start {name} --reset starts it again with the new ones")));
             }
+            let places = matches!(ask.goal, Goal::Install { .. } | Goal::Build { .. });
+            if places && unit.life.run().is_some() && declared.with != unit.with {
+                return Err(Failure::new(ErrorKind::Conflict, format!("{name} runs with other parameters"))
+                    .hint(format!("stop it first, or give them to: wharf start {name} --reset")));
+            }
+        }
+        // Restart and upgrade bring no parameters: theirs were read before they had to wait, perhaps.
+        let brings = !matches!(ask.goal, Goal::Restart | Goal::Upgrade { .. });
+        if let Some(declared) = ask.declared.as_ref().filter(|d| brings || d.with == unit.with) {
             unit.with = declared.with.clone();
             unit.policy = declared.policy.clone();
             unit.wishes = declared.wishes.clone();

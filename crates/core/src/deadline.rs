@@ -55,7 +55,7 @@ impl Core {
             (Timer::Kill, Life::Stopping { killed, .. }) => {
                 *killed = true;
                 fx.acts.push(Act::Kill { unit: name.clone(), run });
-                self.schedule(now.boot_ms + UNKILLABLE_MS, name, run, Timer::Unkillable);
+                self.schedule(now.boot_ms.saturating_add(UNKILLABLE_MS), name, run, Timer::Unkillable);
             }
             (Timer::Unkillable, Life::Stopping { .. }) => {
                 let message = format!("{name} does not end, not even by SIGKILL (a process waits inside the kernel)");

@@ -29,18 +29,19 @@ pub enum Verdict {
 impl Deaths {
     /// Counts a death. `healthy_for_ms`: how long it had been healthy without a break.
     pub fn record(&mut self, now_ms: u64, healthy_for_ms: u64, policy: &Restart) -> Verdict {
-        if healthy_for_ms >= policy.stable_s * 1000 {
+        if healthy_for_ms >= policy.stable_s.saturating_mul(1000) {
             self.times.clear();
         }
-        let window_ms = policy.window_s * 1000;
-        self.times.retain(|t| now_ms.saturating_sub(*t) < window_ms);
+        let window_ms = policy.window_s.saturating_mul(1000);
+        // A time that lies ahead is from before the machine was started anew.
+        self.times.retain(|t| *t <= now_ms && now_ms - *t < window_ms);
         self.times.push(now_ms);
         let deaths = self.times.len() as u32;
         if deaths > policy.budget {
             return Verdict::Enough { deaths };
         }
         let doubled = 1000u64 << (deaths - 1).min(20);
-        Verdict::Again { after_ms: doubled.min(policy.max_delay_s * 1000), attempt: deaths }
+        Verdict::Again { after_ms: doubled.min(policy.max_delay_s.saturating_mul(1000)), attempt: deaths }
     }
 
     /// All are forgiven.
@@ -87,6 +88,15 @@ mod tests {
         }
         assert_eq!(after(deaths.clone().record(20_000, 2_000, &policy)), None);
         assert_eq!(after(deaths.record(90_000, 60_000, &policy)), Some(1));
+    }
+
+    #[test]
+    fn deaths_from_before_a_reboot_do_not_count() {
+        let (mut deaths, policy) = (Deaths::default(), Restart::default());
+        for n in 0..5 {
+            deaths.record(1_728_000_000 + n, 0, &policy);
+        }
+        assert_eq!(after(deaths.record(20_000, 0, &policy)), Some(1));
     }
 
     #[test]

@@ -22,7 +22,7 @@ impl Core {
             Fact::Launched { unit, run, pid, ports } => {
                 if let Some(u) = self.of_run(&unit, run, fx) {
                     u.ports = ports;
-                    self.launched(&unit, run, pid, fx);
+                    self.launched(now, &unit, run, pid, fx);
                 }
             }
             Fact::NotLaunched { unit, run, failure } => {
@@ -124,7 +124,7 @@ impl Core {
         }
     }
 
-    fn launched(&mut self, name: &UnitName, run: RunId, made: i32, fx: &mut Effects) {
+    fn launched(&mut self, now: Now, name: &UnitName, run: RunId, made: i32, fx: &mut Effects) {
         let Some(unit) = self.units.get_mut(name) else { return };
         match &mut unit.life {
             Life::Starting { pid, .. } => {
@@ -132,10 +132,13 @@ impl Core {
                 unit.probing = true;
                 fx.acts.push(Act::Probe { unit: name.clone(), run });
             }
-            Life::Stopping { pid, .. } => {
-                // It was asked to end before there was anything to ask.
+            Life::Stopping { pid, killed, .. } => {
+                // It was asked to end before there was anything to ask: its time begins now.
                 *pid = Some(made);
+                *killed = false;
+                let until = now.boot_ms.saturating_add(unit.policy.stop_timeout_ms);
                 fx.acts.push(Act::Terminate { unit: name.clone(), run });
+                self.schedule(until, name, run, Timer::Kill);
             }
             Life::Idle
             | Life::Up { .. }
@@ -171,6 +174,10 @@ impl Core {
                         unit.last_error = None;
                     }
                     *fails = 0;
+                    let stable_ms = policy.restart.stable_s.saturating_mul(1000);
+                    if unit.deaths.count() > 0 && now.boot_ms - *healthy_since_ms >= stable_ms {
+                        unit.deaths.forgive();
+                    }
                     let early = now.boot_ms - *since_ms < policy.early_ms;
                     if early { policy.probe_early_ms } else { policy.probe_steady_ms }
                 } else {
@@ -193,7 +200,7 @@ impl Core {
             | Life::Stopping { .. }
             | Life::Unknown { .. } => return,
         };
-        self.schedule(now.boot_ms + next_ms, name, run, Timer::Probe);
+        self.schedule(now.boot_ms.saturating_add(next_ms), name, run, Timer::Probe);
     }
 
     /// The main process has ended: the run is over as soon as nothing else of it lives.
@@ -253,11 +260,16 @@ impl Core {
                 let reason = Failure::new(ErrorKind::ServiceFailed, message).about(name);
                 self.begin_stop(now, name, Cause::Death { reason, healthy_for_ms: 0 }, fx);
             }
+            FoundRun::Alive { pid } if was == Phase::Starting && unit.wishes.values().any(Option::is_none) => {
+                // Which port it was given was not recorded yet: nobody could ask it anything.
+                unit.life = up(pid);
+                self.begin_stop(now, name, Cause::Asked, fx);
+            }
             FoundRun::Alive { pid } => {
                 unit.life = up(pid);
                 if was == Phase::Starting {
                     unit.life = Life::Starting { run, pid: Some(pid), since_ms: now.boot_ms };
-                    let until = now.boot_ms + unit.policy.start_timeout_ms;
+                    let until = now.boot_ms.saturating_add(unit.policy.start_timeout_ms);
                     self.schedule(until, name, run, Timer::StartTimeout);
                 }
                 if let Some(unit) = self.units.get_mut(name) {

@@ -8,8 +8,8 @@ use std::{
     time::Duration,
 };
 
-use wharf_core::{Act, Effects, Fact, FoundRun, Removal, Unit};
-use wharf_model::{ErrorKind, Failure, Health, Installed, RunId, Signal, UnitName};
+use wharf_core::{Act, Effects, Fact, FoundRun, Removal, Saved, Unit};
+use wharf_model::{ErrorKind, Failure, Health, Installed, Phase, RunId, Signal, UnitName};
 use wharf_runtime::{
     launch::{Found, LiveRun},
     ports,
@@ -18,10 +18,14 @@ use wharf_services::{Context, Wanted};
 
 use crate::{engine::Shared, logs};
 
+/// In a run's folder: the unit as it was when the run began.
+pub const UNIT_FILE: &str = "unit.json";
 /// Logs of this many runs are kept beside the present one.
 const LOGS_KEPT: usize = 5;
 /// How many of a dead run's last lines are told with its death.
 const LAST_WORDS: usize = 10;
+/// How much of each: a line of minified code can have megabytes.
+const LAST_WORD_CHARS: usize = 500;
 
 /// The unit that an act is about.
 pub fn unit_of(act: &Act) -> &UnitName {
@@ -34,6 +38,19 @@ pub fn unit_of(act: &Act) -> &UnitName {
         | Act::Look { unit, .. }
         | Act::Forget { unit, .. }
         | Act::Remove { unit, .. } => unit,
+    }
+}
+
+/// The run that an act is about.
+fn run_of(act: &Act) -> Option<RunId> {
+    match act {
+        Act::Launch { run, .. }
+        | Act::Probe { run, .. }
+        | Act::Terminate { run, .. }
+        | Act::Kill { run, .. }
+        | Act::Look { run, .. }
+        | Act::Forget { run, .. } => Some(*run),
+        Act::Place { .. } | Act::Remove { .. } => None,
     }
 }
 
@@ -54,15 +71,26 @@ pub fn boot(shared: &Arc<Shared>, first: &Effects) {
     let shared = shared.clone();
     shared.tasks.clone().spawn(async move {
         for (unit, run) in looks {
-            look(&shared, unit, run).await;
+            let shared = shared.clone();
+            let looked = shared.tasks.clone().spawn(async move { look(&shared, unit, run).await });
+            if let Err(e) = looked.await {
+                tracing::error!("a look at a run broke off: {e}");
+            }
         }
+        end_strangers(&shared).await;
         shared.tell(Fact::Booted);
     });
 }
 
 /// Begins an act. It never waits here.
 pub fn begin(shared: &Arc<Shared>, act: Act, unit: Option<&Unit>) {
-    let cx = unit.map(|u| shared.context(u));
+    // The run of the act, which may not be the unit's present one by the end of a batch.
+    let run_of_act = run_of(&act);
+    let cx = unit.map(|u| {
+        let mut cx = shared.context(u);
+        cx.run = run_of_act;
+        cx
+    });
     let tasks = shared.tasks.clone();
     let shared = shared.clone();
     match act {
@@ -90,11 +118,10 @@ pub fn begin(shared: &Arc<Shared>, act: Act, unit: Option<&Unit>) {
             let Some(cx) = cx else { return };
             tasks.spawn(async move { terminate(&shared, &cx, run).await });
         }
-        Act::Kill { run, .. } => {
-            if let Some(live) = shared.hands.live(run) {
-                tasks.spawn_blocking(move || live.kill_all());
-            }
-        }
+        Act::Kill { run, .. } => match shared.hands.live(run) {
+            Some(live) => drop(tasks.spawn_blocking(move || live.kill_all())),
+            None => shared.not_launching(run),
+        },
         Act::Look { unit: name, run } => {
             tasks.spawn(async move { look(&shared, name, run).await });
         }
@@ -102,13 +129,15 @@ pub fn begin(shared: &Arc<Shared>, act: Act, unit: Option<&Unit>) {
             tasks.spawn(async move {
                 shared.hands.drop_run(run);
                 shared.launcher.forget(&name, run).await;
-                logs::prune(&shared.layout.logs(&name), LOGS_KEPT);
+                let dir = shared.layout.logs(&name);
+                // Unlinking a large file takes its time.
+                drop(tokio::task::spawn_blocking(move || logs::prune(&dir, LOGS_KEPT)));
             });
         }
         Act::Remove { unit: name, op, removal } => {
-            let installed = unit.and_then(|u| u.installed.clone());
+            let _ = unit;
             tasks.spawn_blocking(move || {
-                let result = remove(&shared, &name, installed, removal);
+                let result = remove(&shared, &name, removal);
                 shared.tell(Fact::Removed { unit: name, op, result });
             });
         }
@@ -123,7 +152,8 @@ fn not_known(unit: &UnitName) -> Failure {
 async fn unbroken<T>(unit: &UnitName, deed: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
     use futures_util::FutureExt;
     std::panic::AssertUnwindSafe(deed).catch_unwind().await.unwrap_or_else(|_| {
-        Err(Failure::new(ErrorKind::Internal, format!("the code of {unit} panicked")).hint("the daemon's log says where"))
+        Err(Failure::new(ErrorKind::Internal, format!("the code of {unit} panicked"))
+            .hint("the daemon's log says where"))
     })
 }
 
@@ -157,6 +187,7 @@ async fn launch(shared: &Arc<Shared>, unit: Unit, mut cx: Context, run: RunId) {
     match made {
         Ok((pid, live)) => {
             tracing::info!("Started {name} with PID {pid}{}", ports_text(&cx.ports));
+            remember_beside(shared, &unit, run, &cx.ports);
             shared.tell(Fact::Launched { unit: name.clone(), run, pid, ports: cx.ports });
             watch(shared, name, run, live).await;
         }
@@ -180,7 +211,9 @@ fn ports_text(ports: &BTreeMap<String, u16>) -> String {
 async fn make_run(shared: &Arc<Shared>, unit: &Unit, cx: &mut Context) -> Result<(i32, LiveRun), Failure> {
     let service = shared.service(&unit.name).map_err(|_| not_known(&unit.name))?.clone();
     shared.layout.create_unit(&unit.name)?;
-    cx.ports = choose_ports(shared, unit)?;
+    let (ports_for, chooser) = (unit.clone(), shared.clone());
+    let chosen = tokio::task::spawn_blocking(move || choose_ports(&chooser, &ports_for));
+    cx.ports = chosen.await.map_err(|e| Failure::new(ErrorKind::Internal, e.to_string()))??;
     let made = service.start(cx).await?;
     let run = cx.run.unwrap_or(RunId(0));
     let live = shared.hands.live(run).ok_or_else(|| {
@@ -221,7 +254,7 @@ fn choose_ports(shared: &Shared, unit: &Unit) -> Result<BTreeMap<String, u16>, F
 /// Until nothing of the run lives.
 async fn watch(shared: &Arc<Shared>, unit: UnitName, run: RunId, live: LiveRun) {
     let exit = live.exited().await;
-    let last_words = logs::tail(&shared.layout.log(&unit, run), LAST_WORDS).map(|t| t.lines).unwrap_or_default();
+    let last_words = last_words(shared.layout.log(&unit, run)).await;
     let empty = live.is_empty();
     shared.tell(Fact::Exited { unit: unit.clone(), run, exit, empty, last_words });
     if !empty {
@@ -230,9 +263,16 @@ async fn watch(shared: &Arc<Shared>, unit: UnitName, run: RunId, live: LiveRun) 
     }
 }
 
+/// The end of a run's log, cut to what a person reads.
+async fn last_words(log: PathBuf) -> Vec<String> {
+    let read = tokio::task::spawn_blocking(move || logs::tail(&log, LAST_WORDS).map(|t| t.lines).unwrap_or_default());
+    let lines = read.await.unwrap_or_default();
+    lines.into_iter().map(|line| line.chars().take(LAST_WORD_CHARS).collect()).collect()
+}
+
 /// Asks once. Whatever goes wrong with the asking is an answer too.
 pub async fn probe(shared: &Shared, cx: &Context) -> Health {
-    let Ok(service) = shared.service(&cx.unit) else { return Health::unhealthy("this Wharf has no such service") };
+    let Ok(service) = shared.service(&cx.unit) else { return Health::degraded("this Wharf has no such service") };
     let limit = Duration::from_millis(cx.probe_timeout_ms);
     match tokio::time::timeout(limit, service.health(cx)).await {
         Ok(Ok(health)) => health,
@@ -257,6 +297,38 @@ async fn terminate(shared: &Shared, cx: &Context, run: RunId) {
         if let Err(e) = live.signal(Signal::Term) {
             tracing::warn!("{}: SIGTERM could not be sent: {e}", cx.unit);
         }
+    }
+}
+
+/// The unit as it is, beside its run: should the journal be lost, the run is still known for what it is.
+fn remember_beside(shared: &Shared, unit: &Unit, run: RunId, ports: &BTreeMap<String, u16>) {
+    let saved = Saved { phase: Phase::Running, ports: ports.clone(), ..unit.saved() };
+    let path = unit_file(shared, &unit.name, run);
+    let written = serde_json::to_vec(&saved).map_err(io::Error::from).and_then(|bytes| fs::write(&path, bytes));
+    if let Err(e) = written {
+        tracing::warn!("{}: {e}", path.display());
+    }
+}
+
+fn unit_file(shared: &Shared, unit: &UnitName, run: RunId) -> PathBuf {
+    shared.layout.runs().join(unit.as_str()).join(run.to_string()).join(UNIT_FILE)
+}
+
+/// Runs that no unit knows by now: left by a crash between two commits. Nothing is started beside them.
+async fn end_strangers(shared: &Arc<Shared>) {
+    let world = shared.world.load_full();
+    for (unit, run) in shared.launcher.runs().unwrap_or_default() {
+        if world.get(&unit).is_some_and(|u| u.life.run() == Some(run)) {
+            continue;
+        }
+        if let Found::Alive(live) | Found::Draining(live, _) = shared.launcher.find(&unit, run).await {
+            tracing::warn!("{unit}: run {run} stands in no journal: it is ended");
+            live.kill_all();
+            if tokio::time::timeout(Duration::from_secs(10), live.emptied()).await.is_err() {
+                continue;
+            }
+        }
+        shared.launcher.forget(&unit, run).await;
     }
 }
 
@@ -295,7 +367,7 @@ async fn look(shared: &Arc<Shared>, unit: UnitName, run: RunId) {
 }
 
 /// Removes what a delete takes along. What others use stays.
-fn remove(shared: &Shared, name: &UnitName, installed: Option<Installed>, removal: Removal) -> Result<(), Failure> {
+fn remove(shared: &Shared, name: &UnitName, removal: Removal) -> Result<(), Failure> {
     let gone = |path: PathBuf| match fs::remove_dir_all(&path) {
         Err(e) if e.kind() != io::ErrorKind::NotFound => {
             Err(Failure::from(e).while_doing(format_args!("remove {}", path.display())))
@@ -313,8 +385,13 @@ fn remove(shared: &Shared, name: &UnitName, installed: Option<Installed>, remova
         .values()
         .any(|other| other.name != *name && other.name.service() == name.service() && other.installed.is_some());
     if removal.binaries && !used_by_another {
-        let _ = installed;
-        gone(shared.layout.store().join(name.service()))?;
+        let store = shared.layout.store();
+        let doomed = store.join(".staging").join(format!("gone-{}-{}", name.service(), std::process::id()));
+        // Out of the way by one rename first: a crash in between leaves no half of it to be found.
+        match fs::rename(store.join(name.service()), &doomed) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e.into()),
+            _ => gone(doomed)?,
+        }
     }
     Ok(())
 }

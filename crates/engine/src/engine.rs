@@ -16,13 +16,13 @@ use tokio::{
     runtime::Handle,
     sync::{broadcast, oneshot},
 };
-use wharf_core::{Ask, Core, Unit};
+use wharf_core::{Ask, Core, Saved, Unit};
 use wharf_model::{ErrorKind, Failure, Operation, Progress, RunId, UnitName};
 use wharf_runtime::{Layout, RealHands, launch::Launcher};
 use wharf_services::{Catalogue, Context, Dirs, Service};
 
 use crate::{
-    acts, names,
+    acts, logs, names,
     store::Store,
     turn::{Mail, Turn},
 };
@@ -110,6 +110,32 @@ pub struct Engine {
 /// The loop's end: `Ok` after `quit`, a failure when the journal could not be written.
 pub type End = oneshot::Receiver<Result<(), Failure>>;
 
+/// The highest run that has a log: a lost journal must not make two runs write to one file.
+fn newest_log(layout: &Layout) -> u64 {
+    let Ok(units) = std::fs::read_dir(layout.all_logs()) else { return 0 };
+    let newest = |unit: std::fs::DirEntry| logs::runs(&unit.path()).pop().map(|(run, _)| run.0);
+    units.flatten().filter_map(newest).max().unwrap_or(0)
+}
+
+/// Units of live runs that the journal has lost, as they stand beside their runs.
+fn recover(layout: &Layout, launcher: &Launcher, units: &mut Vec<Saved>) -> Result<(), Failure> {
+    let mut runs = launcher.runs()?;
+    // The newest run of a unit is the one that counts.
+    runs.sort_by_key(|(_, run)| std::cmp::Reverse(*run));
+    for (unit, run) in runs {
+        if units.iter().any(|known| known.name == unit) {
+            continue;
+        }
+        let path = layout.runs().join(unit.as_str()).join(run.to_string()).join(acts::UNIT_FILE);
+        let beside = std::fs::read(&path).ok().and_then(|bytes| serde_json::from_slice::<Saved>(&bytes).ok());
+        if let Some(saved) = beside.filter(|saved| saved.name == unit) {
+            tracing::warn!("{unit}: the journal does not know it, its run {run} does");
+            units.push(Saved { run: Some(run), ..saved });
+        }
+    }
+    Ok(())
+}
+
 impl Engine {
     /// Opens the journal, looks at every recorded run, adopts what lives, and goes on.
     /// Call it inside a tokio runtime: acts run there, the loop on a thread of its own.
@@ -118,9 +144,10 @@ impl Engine {
         layout.create()?;
         let store = Store::open(&layout.state_db())?;
         let launcher = Launcher::new(layout.runs(), layout.shim_dir(), &store.installation()?)?;
-        let restored = store.restore()?;
+        let mut restored = store.restore()?;
+        recover(&layout, &launcher, &mut restored.units)?;
         let newest_dir = launcher.runs()?.into_iter().map(|(_, run)| run.0).max().unwrap_or(0);
-        let next_run = restored.next_run.max(newest_dir);
+        let next_run = restored.next_run.max(newest_dir).max(newest_log(&layout));
         let (core, first) = Core::restore(restored.units, restored.ops, next_run, restored.next_op);
 
         let (mail, letters) = mpsc::channel();

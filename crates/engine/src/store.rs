@@ -77,14 +77,33 @@ pub struct Restored {
 impl Store {
     /// Opens it, or makes it.
     pub fn open(path: &Path) -> Result<Self, StoreFailure> {
-        let db = Connection::open(path)?;
-        db.pragma_update(None, "journal_mode", "WAL")?;
-        db.pragma_update(None, "synchronous", "FULL")?;
+        match Self::try_open(path) {
+            // A full disk: the reserve is what it is for.
+            Err(StoreFailure::Full(_)) if fs::remove_file(path.with_extension("reserve")).is_ok() => {
+                Self::try_open(path)
+            }
+            opened => opened,
+        }
+    }
+
+    fn try_open(path: &Path) -> Result<Self, StoreFailure> {
+        let db = Connection::open(path).map_err(full_or_broken)?;
+        db.pragma_update(None, "journal_mode", "WAL").map_err(full_or_broken)?;
+        db.pragma_update(None, "synchronous", "FULL").map_err(full_or_broken)?;
         db.busy_timeout(std::time::Duration::from_secs(5))?;
-        let found: i64 = db.pragma_query_value(None, "user_version", |r| r.get(0))?;
+        let found: i64 = db.pragma_query_value(None, "user_version", |r| r.get(0)).map_err(full_or_broken)?;
         if found > SCHEMA_VERSION {
             return Err(StoreFailure::Newer { found });
         }
+        if found < SCHEMA_VERSION {
+            Self::make_tables(&db)?;
+        }
+        let mut store = Self { db, reserve: path.with_extension("reserve"), has_reserve: false };
+        store.restock();
+        Ok(store)
+    }
+
+    fn make_tables(db: &Connection) -> Result<(), StoreFailure> {
         db.execute_batch(
             "BEGIN;
              CREATE TABLE IF NOT EXISTS meta(key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
@@ -94,10 +113,7 @@ impl Store {
              PRAGMA user_version = 1;
              COMMIT;",
         )
-        .map_err(full_or_broken)?;
-        let mut store = Self { db, reserve: path.with_extension("reserve"), has_reserve: false };
-        store.restock();
-        Ok(store)
+        .map_err(full_or_broken)
     }
 
     /// A short random name of this installation, made once.
@@ -133,7 +149,11 @@ impl Store {
         let mut ops: Vec<Operation> = vec![];
         let mut rows = self.db.prepare("SELECT op FROM ops ORDER BY id")?;
         for row in rows.query_map([], |r| r.get::<_, String>(0))? {
-            ops.push(serde_json::from_str(&row?)?);
+            // History that cannot be read is no reason not to start.
+            match serde_json::from_str(&row?) {
+                Ok(op) => ops.push(op),
+                Err(e) => tracing::warn!("an operation of the log cannot be read: {e}"),
+            }
         }
         let number =
             |key| -> Result<u64, StoreFailure> { Ok(self.meta(key)?.and_then(|v| v.parse().ok()).unwrap_or(0)) };
@@ -145,7 +165,10 @@ impl Store {
         match self.try_commit(records, next_run, next_op) {
             Err(StoreFailure::Full(_)) if self.has_reserve => {
                 tracing::warn!("the disk is full: the reserve of the state database is given up");
-                fs::remove_file(&self.reserve)?;
+                match fs::remove_file(&self.reserve) {
+                    Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(e.into()),
+                    _ => {}
+                }
                 self.has_reserve = false;
                 self.try_commit(records, next_run, next_op)
             }
@@ -219,10 +242,11 @@ fn make_reserve(path: &Path) -> std::io::Result<()> {
 }
 
 fn full_or_broken(e: rusqlite::Error) -> StoreFailure {
+    // The WAL's index is a mapped file: where it cannot grow, that is an IO error of this kind.
+    let shm_cannot_grow = e.sqlite_error().is_some_and(|e| e.extended_code == rusqlite::ffi::SQLITE_IOERR_SHMSIZE);
     match e.sqlite_error_code() {
         Some(ErrorCode::DiskFull) => StoreFailure::Full(e),
-        // A WAL that cannot grow shows as an IO error on some file systems.
-        Some(ErrorCode::SystemIoFailure) => StoreFailure::Full(e),
+        _ if shm_cannot_grow => StoreFailure::Full(e),
         _ => StoreFailure::Broken(e),
     }
 }

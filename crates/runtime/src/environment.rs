@@ -92,7 +92,16 @@ fn has_libraries(dir: &Path) -> bool {
         .is_ok_and(|mut entries| entries.any(|e| e.is_ok_and(|e| e.file_name().to_string_lossy().contains(".so"))))
 }
 
+/// More than that is no environment: the kernel takes 2 MiB for it, arguments included.
+const MOST_ENV_BYTES: u64 = 1 << 20;
+
 fn read_file(path: &Path) -> Result<BTreeMap<String, String>, Failure> {
+    // A pipe would hold the daemon up, a device would fill its memory.
+    let is_sound = |found: fs::Metadata| found.is_file() && found.len() <= MOST_ENV_BYTES;
+    if fs::metadata(path).is_ok_and(|found| !is_sound(found)) {
+        let text = format!("the env file {} is no plain file of at most 1 MiB", path.display());
+        return Err(Failure::new(ErrorKind::Precondition, text).hint("name a file of NAME=value lines"));
+    }
     let text = fs::read_to_string(path).map_err(|e| {
         Failure::new(ErrorKind::Precondition, format!("the env file {} cannot be read: {e}", path.display()))
             .hint("make the file, or take `env_file` out of the parameters")

@@ -102,6 +102,11 @@ impl Layout {
         self.state.join("wharf.db")
     }
 
+    /// The folder of the database.
+    pub fn state(&self) -> &Path {
+        &self.state
+    }
+
     /// Everything that is placed.
     pub fn store(&self) -> &Path {
         &self.store
@@ -125,6 +130,11 @@ impl Layout {
     /// The logs of a unit, one file a run.
     pub fn logs(&self, unit: &UnitName) -> PathBuf {
         self.logs.join(unit.as_str())
+    }
+
+    /// The logs of all units, a folder each.
+    pub fn all_logs(&self) -> &Path {
+        &self.logs
     }
 
     /// The log of one run.

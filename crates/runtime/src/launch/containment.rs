@@ -31,6 +31,9 @@ impl fmt::Display for Tier {
     }
 }
 
+/// What the kernel says of a cgroup that goes while it is read.
+const ENODEV: i32 = 19;
+
 /// Where a systemd-like hybrid and a pure machine have cgroup2.
 const MOUNTS: [&str; 2] = ["/sys/fs/cgroup/unified", "/sys/fs/cgroup"];
 
@@ -99,7 +102,11 @@ pub fn make(cgroup: &Path) -> io::Result<()> {
 
 /// Whether any process lives in it or below. A cgroup that is gone has none.
 pub fn is_populated(cgroup: &Path) -> bool {
-    fs::read_to_string(cgroup.join("cgroup.events")).is_ok_and(|events| events.lines().any(|l| l == "populated 1"))
+    match fs::read_to_string(cgroup.join("cgroup.events")) {
+        Ok(events) => events.lines().any(|l| l == "populated 1"),
+        // Removed, or being removed. Anything else (no descriptor left, say) is no proof of an end.
+        Err(e) => e.kind() != io::ErrorKind::NotFound && e.raw_os_error() != Some(ENODEV),
+    }
 }
 
 /// Sends SIGKILL to all of it at once; frozen processes and new forks included.

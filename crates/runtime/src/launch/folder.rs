@@ -90,8 +90,11 @@ impl RunFolder {
     /// Whether the shim or a process of the run holds the lock. The question takes a shared lock for
     /// an instant, so that two who ask do not see each other.
     pub fn is_locked(&self) -> bool {
-        let Ok(file) = File::open(self.lock_path()) else { return false };
-        matches!(wharf_sys::files::lock_shared(&file), Ok(false))
+        match File::open(self.lock_path()) {
+            // What cannot be asked (no descriptor left, say) is taken for held: nothing is started beside it.
+            Ok(file) => !matches!(wharf_sys::files::lock_shared(&file), Ok(true)),
+            Err(e) => e.kind() != io::ErrorKind::NotFound,
+        }
     }
 
     pub fn lock_path(&self) -> PathBuf {

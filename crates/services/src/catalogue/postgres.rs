@@ -29,6 +29,9 @@ struct With {
 /// `$1` initdb, `$2` the cluster's folder, `$3` the file with the password. What was begun and not
 /// ended is begun again: only a whole cluster gets the name.
 const INIT: &str = r#"set -e
+# An initdb of a daemon that was killed may still be at work: one at a time.
+exec 9>"$2.lock"
+flock 9
 if [ ! -e "$2/PG_VERSION" ]; then
     rm -rf "$2.new"
     "$1" -D "$2.new" --username=postgres --pwfile="$3" --encoding=UTF8 --locale=C.UTF-8 \
