@@ -1,7 +1,6 @@
 //! The server with forty file descriptors: what `tests/fd_exhaustion.rs` runs and tries.
 
 #[path = "../tests/support/mod.rs"]
-#[allow(dead_code)]
 mod support;
 
 use nix::sys::resource::{Resource, setrlimit};
