@@ -243,3 +243,69 @@ fn completions_man_page_and_generic_calls() {
     let failed = daemon.cli(&["rpc", "call", "service.start", "nmae=hello"]);
     assert_eq!(failed.code, 2, "{failed:?}");
 }
+
+#[test]
+fn parameters_are_laid_over_the_kept_ones_and_hints_work_when_typed() {
+    let daemon = Daemon::start();
+    let (first, second) = (free_port(), free_port());
+    let with = |name: &str| daemon.ok("service.inspect", json!({ "name": name }))["with"].clone();
+    let one = format!("http={first}");
+    daemon.cli_ok(&["run", "--name", "p", "--port", &one, "--env", "A=1", "--health", "none", "--", "sleep", "1000"]);
+    // Another port, and the rest stays.
+    let two = format!("http={second}");
+    let refused = daemon.cli(&["start", "command@p", "--port", &two]);
+    assert_eq!(refused.code, 4, "{refused:?}");
+    assert!(refused.err.contains("--reset"), "{refused:?}");
+    daemon.cli_ok(&["start", "command@p", "--port", &two, "--reset"]);
+    assert_eq!(
+        (&with("command@p")["ports"], &with("command@p")["env"]),
+        (&json!({ "http": second }), &json!({ "A": "1" }))
+    );
+    // A run names everything: what it leaves out is taken back.
+    daemon.cli_ok(&["run", "--name", "p", "--reset", "--", "sleep", "2000"]);
+    assert_eq!((&with("command@p")["argv"], &with("command@p")["env"]), (&json!(["sleep", "2000"]), &Value::Null));
+    // The hint of a taken port, typed as it stands.
+    let holder = format!("http={first}");
+    daemon.cli_ok(&["run", "--name", "holder", "--port", &holder, "--", "sleep", "1000"]);
+    let taken = daemon.cli(&["run", "--name", "late", "--port", &holder, "--", "sleep", "1000"]);
+    assert_eq!(taken.code, 4, "{taken:?}");
+    assert!(taken.err.contains("wharf start command@late --port http=auto"), "{taken:?}");
+    daemon.cli_ok(&["start", "command@late", "--port", "http=auto"]);
+    assert_eq!(daemon.state("command@late"), "running");
+}
+
+#[test]
+fn what_dies_at_once_is_a_failed_start() {
+    let daemon = Daemon::start();
+    for (name, program) in [("f", "false"), ("t", "true")] {
+        let said = daemon.cli(&["run", "--name", name, "--", program]);
+        assert_eq!(said.code, 8, "{said:?}");
+        assert!(said.err.contains("before it was ready"), "{said:?}");
+        daemon.cli_ok(&["stop", &format!("command@{name}")]);
+    }
+    assert_eq!(daemon.cli(&["delete", "command@nobody"]).code, 3);
+    assert_eq!(daemon.cli(&["start", "command@nobody"]).code, 3);
+    let twice = daemon.cli(&["run", "--name", "x", "--port", "a=9001", "--port", "a=9002", "--", "sleep", "1"]);
+    assert_eq!(twice.code, 2, "{twice:?}");
+}
+
+#[test]
+fn an_upgrade_of_what_has_no_versions_changes_nothing() {
+    let daemon = Daemon::start();
+    let started = daemon.ok("service.start", json!({ "name": "hello", "with": { "ports": { "http": "auto" } } }));
+    assert_eq!(daemon.ok("service.upgrade", json!({ "name": "hello" }))["changed"], false);
+    assert_eq!(daemon.ok("service.status", json!({ "name": "hello" }))["pid"], started["pid"]);
+}
+
+#[test]
+fn a_daemon_that_is_stopped_is_told_from_one_that_is_slow() {
+    let daemon = Daemon::start();
+    let pid = nix::unistd::Pid::from_raw(daemon.pid());
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGSTOP).unwrap();
+    let began = Instant::now();
+    let said = daemon.cli(&["status", "hello"]);
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGCONT).unwrap();
+    assert_eq!(said.code, 5, "{said:?}");
+    assert!(began.elapsed() < Duration::from_secs(20) && said.err.contains("hint:"), "{said:?}");
+    assert_eq!(daemon.cli_ok(&["status", "hello", "--json"]).json()["name"], "hello");
+}

@@ -37,7 +37,7 @@ fn t2_ten_mebibytes_of_output_without_a_reader_block_nobody() {
 fn t4_a_stop_during_backoff_stops_at_once_and_it_stays_stopped() {
     let daemon = Daemon::start();
     let ready = daemon.home.join("ready");
-    let mut with = sh("sleep 0.2; exit 3");
+    let mut with = sh("sleep 0.6; exit 3");
     with["ports"] = json!({});
     daemon.run("dies", with);
     eventually("it waits for its next try", Duration::from_secs(10), || daemon.state("command@dies") == "backoff");

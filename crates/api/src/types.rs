@@ -67,7 +67,8 @@ pub struct BuildParams {
     /// The version to build; the source tree's own unless it is named.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
-    /// Parameters of the service; kept for the unit.
+    /// Parameters of the service, laid over those that the unit has: a field that is not named
+    /// stays, null takes one back to its default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub with: Option<Value>,
     /// Answer when it is done.
@@ -90,7 +91,8 @@ pub struct InstallParams {
     /// Fetch and place again, even where the same version lies there.
     #[serde(default)]
     pub reset: bool,
-    /// Parameters of the service (`service.inspect` shows their schema); kept for the unit.
+    /// Parameters of the service (`service.inspect` shows their schema), laid over those that the
+    /// unit has: a field that is not named stays, null takes one back to its default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub with: Option<Value>,
     /// Answer when it is done.
@@ -110,7 +112,8 @@ pub struct StartParams {
     /// Refuse unless this version is the installed one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
-    /// Parameters of the service (`service.inspect` shows their schema); kept for the unit.
+    /// Parameters of the service (`service.inspect` shows their schema), laid over those that the
+    /// unit has: a field that is not named stays, null takes one back to its default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub with: Option<Value>,
     /// Answer when it is ready.

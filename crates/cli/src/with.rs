@@ -85,11 +85,15 @@ pub(crate) fn put(root: &mut Map<String, Value>, path: &str, value: Value) -> Re
 
 /// Puts a value into the object at `field`, under a name whose dots mean nothing.
 pub(crate) fn put_plain(root: &mut Map<String, Value>, field: &str, name: &str, value: Value) -> Result<(), Trouble> {
-    match root.entry(field).or_insert_with(|| Map::new().into()) {
-        Value::Object(inner) => {
-            inner.insert(name.to_owned(), value);
-            Ok(())
-        }
+    let held = root.entry(field).or_insert(Value::Null);
+    if held.is_null() {
+        *held = Map::new().into();
+    }
+    match held {
+        Value::Object(inner) => match inner.insert(name.to_owned(), value) {
+            None => Ok(()),
+            Some(_) => Err(Trouble::Usage(format!("{name} is given twice"))),
+        },
         _ => Err(Trouble::Usage(format!("{field} is given a value and fields; it can have one of both"))),
     }
 }

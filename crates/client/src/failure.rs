@@ -32,6 +32,14 @@ pub enum ClientFailure {
         /// What the kernel says.
         source: io::Error,
     },
+    /// The daemon took the call and says nothing, where it always answers at once.
+    #[error("the daemon at {} takes calls and does not answer within {seconds} s", socket.display())]
+    Silent {
+        /// Where it was asked.
+        socket: PathBuf,
+        /// How long it was waited for.
+        seconds: u64,
+    },
     /// The connection ended before the answer did.
     #[error("the connection to the daemon broke: {what}")]
     Broken {
@@ -59,6 +67,8 @@ impl ClientFailure {
             Self::Denied { source, .. } => Failure::new(ErrorKind::Permission, self.to_string())
                 .hint("call it as the user that the daemon runs as, or as root")
                 .cause(source),
+            Self::Silent { .. } => Failure::new(ErrorKind::Timeout, self.to_string())
+                .hint("it may be stopped (`kill -CONT PID`) or stuck; services go on without it"),
             Self::Broken { .. } => Failure::new(ErrorKind::Internal, self.to_string())
                 .hint("services go on without the daemon; `wharf up` starts it again"),
             Self::Malformed { .. } => Failure::new(ErrorKind::Internal, self.to_string()),
@@ -70,7 +80,7 @@ impl ClientFailure {
     pub fn is_unreachable(&self) -> bool {
         match self {
             Self::Unreachable { .. } | Self::Broken { .. } => true,
-            Self::Denied { .. } | Self::Malformed { .. } | Self::Answered(_) => false,
+            Self::Denied { .. } | Self::Silent { .. } | Self::Malformed { .. } | Self::Answered(_) => false,
         }
     }
 

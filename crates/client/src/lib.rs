@@ -50,6 +50,10 @@ pub struct Client {
     last_id: Arc<AtomicU64>,
 }
 
+/// Methods that look at what is there: a daemon that takes longer than `PATIENCE` is not well.
+const AT_ONCE: [&str; 5] = ["service.list", "service.status", "service.inspect", "rpc.health", "rpc.discover"];
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(8);
+
 impl Client {
     /// Nothing is connected yet. Calls need a tokio runtime with IO and time.
     pub fn new(socket: PathBuf) -> Self {
@@ -115,7 +119,13 @@ impl Client {
     }
 
     pub(crate) async fn call(&self, method: &str, params: Option<&RawValue>) -> Result<Box<RawValue>, ClientFailure> {
-        let (status, body) = self.exchange(call::one(self.next_id(), method, params)?).await?;
+        let asked = self.exchange(call::one(self.next_id(), method, params)?);
+        let (status, body) = if AT_ONCE.contains(&method) {
+            let silent = |_| ClientFailure::Silent { socket: self.socket().to_owned(), seconds: PATIENCE.as_secs() };
+            tokio::time::timeout(PATIENCE, asked).await.map_err(silent)??
+        } else {
+            asked.await?
+        };
         call::answer(status, &body)?.map_err(ClientFailure::Answered)
     }
 

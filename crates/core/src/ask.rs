@@ -121,7 +121,8 @@ impl Core {
         if makes && (ask.declared.is_some() || already_true) {
             self.units.insert(name.clone(), Unit::new(name.clone()));
             self.begin(now, ticket, ask, fx);
-            let nothing_came_of_it = self.units.get(&name).is_some_and(|u| u.op.is_none() && u.last_saved.is_none());
+            let nothing_came_of_it =
+                self.units.get(&name).is_some_and(|u| u.op.is_none() && u.last_saved.is_none() && !u.is_placed());
             if nothing_came_of_it {
                 self.units.remove(&name);
             }
@@ -140,8 +141,16 @@ impl Core {
         let id = self.new_op();
         let Some(before) = self.units.get(&ask.unit).cloned() else { return };
         if let Err(failure) = self.prepare(now, &ask) {
-            // Refused: nothing of it stays.
-            self.units.insert(ask.unit.clone(), before);
+            // Refused: nothing of it stays, but for the parameters where only a port is in the way:
+            // the hint names what to change in them.
+            let mut as_it_was = before;
+            if let (ErrorKind::PortTaken, Some(declared)) = (failure.kind, &ask.declared) {
+                as_it_was.with = declared.with.clone();
+                as_it_was.policy = declared.policy.clone();
+                as_it_was.wishes = declared.wishes.clone();
+                as_it_was.needs_install = declared.needs_install;
+            }
+            self.units.insert(ask.unit.clone(), as_it_was);
             fx.answers.push(Answer { ticket, result: Err(failure.about(&ask.unit)) });
             return;
         }
@@ -177,12 +186,12 @@ impl Core {
             let plain_start = matches!(ask.goal, Goal::Start { reset: false });
             if plain_start && unit.life.run().is_some() && declared.with != unit.with {
                 return Err(Failure::new(ErrorKind::Conflict, format!("{name} runs with other parameters"))
-                    .hint(format!("wharf start {name} --reset starts it again with the new ones")));
+                    .hint("add --reset to the same command: it is started again with the new ones"));
             }
             let places = matches!(ask.goal, Goal::Install { .. } | Goal::Build { .. });
             if places && unit.life.run().is_some() && declared.with != unit.with {
                 return Err(Failure::new(ErrorKind::Conflict, format!("{name} runs with other parameters"))
-                    .hint(format!("stop it first, or give them to: wharf start {name} --reset")));
+                    .hint(format!("stop it first, or give the same parameters to: wharf start {name} --reset")));
             }
         }
         // Restart and upgrade bring no parameters: theirs were read before they had to wait, perhaps.

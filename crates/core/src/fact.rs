@@ -158,6 +158,10 @@ impl Core {
         }
         unit.last_health = Some((now.wall_ms, health.clone()));
         let next_ms = match &mut unit.life {
+            // What cannot be asked must at least have lived for a while.
+            Life::Starting { since_ms, .. } if health.is_ready() && now.boot_ms - *since_ms < policy.ready_after_ms => {
+                policy.ready_after_ms - (now.boot_ms - *since_ms)
+            }
             Life::Starting { pid: Some(pid), .. } if health.is_ready() => {
                 let (pid, degraded) = (*pid, health.verdict == Verdict::Degraded);
                 let now_ms = now.boot_ms;

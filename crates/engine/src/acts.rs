@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use wharf_core::{Act, Effects, Fact, FoundRun, Removal, Saved, Unit};
+use wharf_core::{Act, Effects, Fact, FoundRun, Life, Removal, Saved, Unit};
 use wharf_model::{ErrorKind, Failure, Health, Installed, Phase, RunId, Signal, UnitName};
 use wharf_runtime::{
     launch::{Found, LiveRun},
@@ -20,6 +20,8 @@ use crate::{engine::Shared, logs};
 
 /// In a run's folder: the unit as it was when the run began.
 pub const UNIT_FILE: &str = "unit.json";
+/// One probe of a program that is starting may take this long.
+const START_PROBE_MS: u64 = 1_000;
 /// Logs of this many runs are kept beside the present one.
 const LOGS_KEPT: usize = 5;
 /// How many of a dead run's last lines are told with its death.
@@ -107,7 +109,11 @@ pub fn begin(shared: &Arc<Shared>, act: Act, unit: Option<&Unit>) {
             tasks.spawn(async move { launch(&shared, unit, cx, run).await });
         }
         Act::Probe { unit: name, run } => {
-            let Some(cx) = cx else { return };
+            let Some(mut cx) = cx else { return };
+            if unit.is_some_and(|u| matches!(u.life, Life::Starting { .. })) {
+                // A program that accepts before it can answer must not cost a whole time limit.
+                cx.probe_timeout_ms = cx.probe_timeout_ms.min(START_PROBE_MS);
+            }
             tasks.spawn(async move {
                 let health = unbroken(&name, async { Ok(probe(&shared, &cx).await) }).await;
                 let health = health.unwrap_or_else(|failure| Health::unhealthy(failure.message));

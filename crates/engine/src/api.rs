@@ -30,10 +30,8 @@ impl Engine {
 
     /// What the service says for these parameters, or for those that the unit has.
     fn declare(&self, name: &UnitName, service: &dyn Service, with: Option<Value>) -> Answer<Declared> {
-        let with = match with {
-            Some(with) => Arc::new(with),
-            None => self.unit(name).map(|u| u.with.clone()).unwrap_or_default(),
-        };
+        let kept = self.unit(name).map(|u| u.with.clone()).unwrap_or_default();
+        let with = Arc::new(laid_over(&kept, with));
         service.params().check(&with).map_err(|f| f.about(name))?;
         let wishes: Wishes = service
             .ports(name, &with)
@@ -213,6 +211,25 @@ fn raw(value: &Value) -> Box<RawValue> {
     serde_json::value::to_raw_value(value).unwrap_or_else(|_| RawValue::NULL.to_owned())
 }
 
+/// Given parameters over kept ones: what is not named stays, null takes a field back to its default.
+fn laid_over(kept: &Value, given: Option<Value>) -> Value {
+    let mut all = kept.as_object().cloned().unwrap_or_default();
+    match given {
+        None | Some(Value::Null) => {}
+        Some(Value::Object(given)) => {
+            for (field, value) in given {
+                match value {
+                    Value::Null => drop(all.remove(&field)),
+                    value => drop(all.insert(field, value)),
+                }
+            }
+        }
+        // No object: the check says so.
+        Some(other) => return other,
+    }
+    Value::Object(all)
+}
+
 fn twice(wishes: &Wishes) -> Option<(&str, &str, u16)> {
     let fixed: Vec<(&str, u16)> = wishes.iter().filter_map(|(n, w)| w.map(|w| (n.as_str(), w))).collect();
     fixed.iter().enumerate().find_map(|(i, (a, n))| {
@@ -269,8 +286,18 @@ impl ServiceApi for Engine {
         let service = self.service(&p.name)?;
         let unit = self.unit_or_blank(&p.name)?;
         let log_file = logs::runs(&self.shared.layout.logs(&p.name)).pop().map(|(_, path)| path.display().to_string());
+        let mut definition = service.facts();
+        definition.uses.retain(|other| *other != p.name.as_str());
+        for wish in service.ports(&p.name, &Value::Null).unwrap_or_default() {
+            // An instance has numbers of its own.
+            if let (Some(port), PortChoice::Number(n)) =
+                (definition.ports.iter_mut().find(|port| port.name == wish.name), wish.choice)
+            {
+                port.default = n;
+            }
+        }
         Ok(Inspection {
-            definition: service.facts(),
+            definition,
             params_schema: service.params().schema().clone(),
             with: (*unit.with).clone(),
             policy: service.policy(&unit.with),
@@ -363,6 +390,10 @@ impl ServiceApi for Engine {
 
     async fn start(&self, caller: &Caller, p: StartParams) -> Answer<Outcome<StartReport>> {
         let service = self.service(&p.name)?;
+        if p.with.is_none() {
+            // A template without parameters is no unit: that is said before any field is missed.
+            self.status_of(&p.name)?;
+        }
         let declared = Some(self.declare(&p.name, &*service, p.with)?);
         if let Some(asked) = &p.version {
             let unit = self.unit(&p.name);
@@ -427,6 +458,11 @@ impl ServiceApi for Engine {
 
     async fn delete(&self, caller: &Caller, p: DeleteParams) -> Answer<Outcome<DeleteReport>> {
         let name = p.name;
+        if let Err(unknown) = self.status_of(&name)
+            && !self.shared.layout.data(&name).exists()
+        {
+            return Err(unknown);
+        }
         let service = self.service(&name);
         let placed = service.as_ref().map_or(true, |s| s.needs_install());
         service.map(drop).or_else(|f| if self.unit(&name).is_some() { Ok(()) } else { Err(f) })?;
@@ -448,6 +484,16 @@ impl ServiceApi for Engine {
 
     async fn upgrade(&self, caller: &Caller, p: UpgradeParams) -> Answer<Outcome<UpgradeReport>> {
         let service = self.service(&p.name)?;
+        if !service.needs_install() {
+            self.status_of(&p.name)?;
+            return Ok(Outcome::Done(UpgradeReport {
+                name: p.name,
+                from: None,
+                to: None,
+                changed: false,
+                duration_ms: 0,
+            }));
+        }
         let declared = Some(self.declare(&p.name, &*service, None)?);
         self.with_room(&p.name, "upgrade").await?;
         let began = Instant::now();

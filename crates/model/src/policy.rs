@@ -31,6 +31,8 @@ pub struct Policy {
     pub restart: Restart,
     /// From the start to ready, in milliseconds.
     pub start_timeout_ms: u64,
+    /// It counts as ready no earlier than this after its start, in milliseconds: for what cannot be asked.
+    pub ready_after_ms: u64,
     /// From the polite signal to SIGKILL, in milliseconds.
     pub stop_timeout_ms: u64,
     /// One probe may take this long, in milliseconds.
@@ -50,6 +52,7 @@ impl Default for Policy {
         Self {
             restart: Restart::default(),
             start_timeout_ms: 30_000,
+            ready_after_ms: 0,
             stop_timeout_ms: 10_000,
             probe_timeout_ms: 5_000,
             probe_early_ms: 5_000,

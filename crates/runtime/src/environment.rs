@@ -104,7 +104,7 @@ fn read_file(path: &Path) -> Result<BTreeMap<String, String>, Failure> {
     }
     let text = fs::read_to_string(path).map_err(|e| {
         Failure::new(ErrorKind::Precondition, format!("the env file {} cannot be read: {e}", path.display()))
-            .hint("make the file, or take `env_file` out of the parameters")
+            .hint("it must be there and readable; or take `env_file` out of the parameters")
     })?;
     parse(&text).map_err(|(line, why)| {
         Failure::new(ErrorKind::Precondition, format!("{}:{line}: {why}", path.display()))

@@ -11,7 +11,7 @@ use crate::Result;
 
 /// A number, or `"auto"`: let Wharf choose a free one, and keep it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "not a port: a number from 1 to 65535, or \"auto\"")]
 pub enum PortChoice {
     /// This port.
     Number(u16),
@@ -44,10 +44,25 @@ impl PortChoice {
     pub(crate) fn all_of(with: &Value) -> Result<Ports> {
         match with.get("ports") {
             None | Some(Value::Null) => Ok(Ports::new()),
-            Some(ports) => Ports::deserialize(ports).map_err(|_| {
-                Failure::new(ErrorKind::InvalidParams, "with.ports is not an object of port numbers")
-                    .hint("for example: {\"ports\": {\"main\": 6380}} or {\"ports\": {\"main\": \"auto\"}}")
-            }),
+            Some(ports) => {
+                let ports = Ports::deserialize(ports).map_err(|_| {
+                    Failure::new(ErrorKind::InvalidParams, "with.ports is not an object of port numbers")
+                        .hint("for example: {\"ports\": {\"main\": 6380}} or {\"ports\": {\"main\": \"auto\"}}")
+                })?;
+                let sound = |name: &str| {
+                    let mut bytes = name.bytes();
+                    bytes.next().is_some_and(|b| b.is_ascii_alphabetic())
+                        && name.len() <= 63
+                        && bytes.all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-'))
+                };
+                match ports.keys().find(|name| !sound(name)) {
+                    Some(bad) => {
+                        Err(Failure::new(ErrorKind::InvalidParams, format!("with.ports: {bad:?} is no name of a port"))
+                            .hint("a letter, then letters, digits, '_' and '-'"))
+                    }
+                    None => Ok(ports),
+                }
+            }
         }
     }
 }

@@ -23,6 +23,10 @@ impl Completions {
         let shells = Shells::builtins();
         let shell = shells.completer(&self.shell).ok_or_else(|| Trouble::Usage(format!("no such shell: {}", self.shell)))?;
         let mut script = vec![];
+        if self.shell == "bash" {
+            // A word for bash ends at `@`, and names of units hold one.
+            script.extend_from_slice(b"COMP_WORDBREAKS=${COMP_WORDBREAKS//@}\n");
+        }
         shell.write_registration("COMPLETE", "wharf", "wharf", "wharf", &mut script)?;
         io::stdout().write_all(&script)?;
         Ok(Exit::Done)

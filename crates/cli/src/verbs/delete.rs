@@ -37,7 +37,7 @@ pub(crate) struct Delete {
 impl Delete {
     pub(crate) fn run(self, session: &Session) -> Outcome {
         let purge_data = self.purge || self.purge_data;
-        if purge_data && !self.yes && io::stdin().is_terminal() && io::stderr().is_terminal() {
+        if purge_data && !self.yes {
             confirm(&self.names.names)?;
         }
         let calls = given::calls(&self.names.names, |name| {
@@ -53,6 +53,9 @@ impl Delete {
 }
 
 fn confirm(names: &[UnitName]) -> Result<(), Trouble> {
+    if !io::stdin().is_terminal() || !io::stderr().is_terminal() {
+        return Err(Trouble::Usage("data is removed only with --yes where nobody can be asked".into()));
+    }
     let names: Vec<&str> = names.iter().map(UnitName::as_str).collect();
     let mut err = io::stderr();
     write!(err, "This removes all data and logs of {}. It cannot be undone. Go on? [y/N] ", names.join(", "))?;

@@ -84,7 +84,9 @@ impl Run {
 
     /// The parameters of the service `command` (crates/services/src/catalogue/command.rs).
     fn with(&self) -> Result<Value, Trouble> {
-        let mut with = Map::new();
+        // All of them, so that what an earlier run named and this one does not is taken back.
+        let fields = ["env", "env_file", "ports", "health", "start_timeout_s", "stop_timeout_s", "stop_signal"];
+        let mut with: Map<String, Value> = fields.map(|field| (field.to_owned(), Value::Null)).into_iter().collect();
         let cwd = absolute(self.cwd.as_deref().unwrap_or(std::path::Path::new(".")))?;
         with.insert("argv".into(), json!(argv(&self.argv)?));
         with.insert("cwd".into(), json!(cwd));
@@ -210,7 +212,7 @@ mod tests {
         let given = with(&["--name", "web", "--", "python3", "-m", "http.server"]);
         assert_eq!(given["argv"][0], "python3");
         assert_eq!(given["cwd"], json!(std::env::current_dir().unwrap()));
-        assert!(given.get("health").is_none());
+        assert!(given["health"].is_null(), "what is not named goes back to its default");
     }
 
     #[test]

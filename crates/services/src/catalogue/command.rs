@@ -113,6 +113,39 @@ fn ok() -> u16 {
     200
 }
 
+/// A program without a health question counts as ready when it has lived for this long: one that
+/// dies at once is a failed start.
+const LIVES_FOR_MS: u64 = 300;
+/// No time limit is longer: a week.
+const LONGEST_S: u64 = 7 * 24 * 3600;
+
+impl With {
+    /// What can be said about the parameters before anything runs.
+    fn is_sensible(&self, ports: &Ports) -> Result<()> {
+        let wrong = |text: String, hint: String| Err(Failure::new(ErrorKind::InvalidParams, text).hint(hint));
+        let asked = match &self.health {
+            Question::Http(http) => Some(&http.port),
+            Question::Tcp(tcp) => Some(&tcp.port),
+            Question::None | Question::Exec(_) => None,
+        };
+        if let Some(PortRef::Name(name)) = asked
+            && !ports.contains_key(name)
+        {
+            let known: Vec<&str> = ports.keys().map(String::as_str).collect();
+            return wrong(
+                format!("with.health: there is no port {name:?}"),
+                format!("with.ports names: {}", known.join(", ")),
+            );
+        }
+        for (field, seconds) in [("start_timeout_s", self.start_timeout_s), ("stop_timeout_s", self.stop_timeout_s)] {
+            if seconds.is_some_and(|s| s > LONGEST_S) {
+                return wrong(format!("with.{field} is too long"), format!("at most {LONGEST_S} seconds, a week"));
+            }
+        }
+        Ok(())
+    }
+}
+
 impl PortRef {
     fn number(&self, cx: &Context) -> Result<u16> {
         match self {
@@ -141,7 +174,21 @@ fn checked(cx: &Context) -> Result<With> {
             .about(&cx.unit));
     }
     // Only a bare name and a whole path can be looked for from here.
-    if !program.contains('/') || Path::new(program).is_absolute() {
+    let path = Path::new(program);
+    if path.is_absolute() {
+        use std::os::unix::fs::PermissionsExt;
+        let wrong = match path.metadata() {
+            Err(e) => Some(e.to_string()),
+            Ok(found) if found.is_dir() => Some("it is a folder".into()),
+            Ok(found) if found.permissions().mode() & 0o111 == 0 => Some("it is not executable (chmod +x)".into()),
+            Ok(_) => None,
+        };
+        if let Some(wrong) = wrong {
+            return Err(Failure::new(ErrorKind::Precondition, format!("{program} cannot be run: {wrong}"))
+                .hint("correct the first word of argv")
+                .about(&cx.unit));
+        }
+    } else if !program.contains('/') {
         cx.need(program, &format!("install {program}, or correct with.argv"))?;
     }
     Ok(with)
@@ -169,6 +216,9 @@ impl Service for Command {
         if let Ok(with) = With::deserialize(with) {
             policy.start_timeout_ms = with.start_timeout_s.map_or(policy.start_timeout_ms, |s| s.saturating_mul(1_000));
             policy.stop_timeout_ms = with.stop_timeout_s.map_or(policy.stop_timeout_ms, |s| s.saturating_mul(1_000));
+            if let Question::None = with.health {
+                policy.ready_after_ms = LIVES_FOR_MS;
+            }
             policy.restart = with.restart.unwrap_or(policy.restart);
         }
         policy
@@ -179,7 +229,11 @@ impl Service for Command {
     }
 
     fn ports(&self, _unit: &UnitName, with: &Value) -> Result<Vec<PortWish>> {
-        Ok(PortChoice::all_of(with)?.into_iter().map(|(name, choice)| PortWish { name, choice }).collect())
+        let ports = PortChoice::all_of(with)?;
+        if let Ok(with) = With::deserialize(with) {
+            with.is_sensible(&ports)?;
+        }
+        Ok(ports.into_iter().map(|(name, choice)| PortWish { name, choice }).collect())
     }
 
     async fn install(&self, cx: &Context, _want: &Wanted) -> Result<Installed> {
