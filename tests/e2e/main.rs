@@ -1,5 +1,6 @@
 //! End to end: the real daemon, over the real socket, with real programs.
 
+mod chaos;
 mod envelope;
 mod faults;
 mod house;

@@ -105,7 +105,7 @@ fn a_line_is_its_call() {
         ("build redis", "service.build", json!({"name": "redis", "wait": true})),
         ("upgrade redis --version 8", "service.upgrade", json!({"name": "redis", "version": "8", "wait": true})),
         (
-            "delete redis --purge",
+            "delete redis --purge --yes",
             "service.delete",
             json!({"name": "redis", "purge_binaries": true, "purge_data": true, "wait": true}),
         ),
@@ -118,7 +118,7 @@ fn a_line_is_its_call() {
             "run --name web --port http=auto --health http:/ --detach -- bin/env --fast",
             "service.start",
             json!({"name": "command@web", "reset": false, "wait": false, "with": {
-                "argv": ["/usr/bin/env", "--fast"], "cwd": "/usr", "ports": {"http": "auto"},
+                "argv": ["/usr/bin/env", "--fast"], "cwd": "/usr", "ports": {"http": "auto"}, "env": null, "env_file": null, "start_timeout_s": null, "stop_signal": null, "stop_timeout_s": null,
                 "health": {"http": {"port": "http", "path": "/"}}}}),
         ),
     ];

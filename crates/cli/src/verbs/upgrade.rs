@@ -31,6 +31,8 @@ fn text(report: &UpgradeReport) -> String {
     if report.changed {
         let took = words::duration(report.duration_ms);
         format!("{} is upgraded from {} to {}, after {took}", report.name, version(&report.from), version(&report.to))
+    } else if report.to.is_none() {
+        format!("{} has no versions: nothing to upgrade", report.name)
     } else {
         format!("{} stays at {}", report.name, version(&report.to))
     }
