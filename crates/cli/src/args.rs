@@ -38,7 +38,8 @@ fn after_help() -> String {
     format!(
         "Examples:
   wharf up --detach                          start the daemon and a first service
-  wharf start redis                          run redis; answers when it is ready
+  wharf install redis                        fetch, check and place it
+  wharf start redis                          run it; answers when it is ready
   wharf status                               everything that this Wharf knows
   wharf logs -f redis                        follow what it writes
   wharf run --name web -- ./server --fast    run any program as a service
@@ -50,6 +51,7 @@ fn after_help() -> String {
 Environment:
   WHARF_SOCKET  the daemon's socket, where --socket does not name it
   WHARF_HOME    one folder for everything of an installation
+  WHARF_LOG     what the daemon tells: error, warn, info, debug
   NO_COLOR      no colours
 
 With --json a verb prints the result of its call; of several names, an array with a result or an
