@@ -9,12 +9,14 @@
 
 mod errors;
 mod methods;
+mod params;
+mod results;
 mod service;
 mod table;
-mod types;
 
 pub use errors::{error_object, failure_of};
 pub use methods::{Caller, Methods, Notification, Peer};
+pub use params::*;
+pub use results::*;
 pub use service::{SERVICE_DOCUMENT, ServiceApi, ServiceClient, ServiceMethods, service_methods};
 pub use table::{Class, MethodSchema, Named};
-pub use types::*;

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use jsonrpsee_types::ErrorObjectOwned;
 use serde_json::value::RawValue;
 
-use crate::{Caller, Methods, table::methods, types::*};
+use crate::{Caller, Methods, params::*, results::*, table::methods};
 
 /// The hand-written document of service.sock.
 pub const SERVICE_DOCUMENT: &str = include_str!("../../../static/service.openrpc.json");

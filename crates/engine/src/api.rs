@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use serde_json::{Value, value::RawValue};
 use tokio::sync::broadcast::error::RecvError;
 use wharf_api::*;
-use wharf_core::{Ask, Declared, Goal, Removal, Unit, Wishes};
+use wharf_core::{Ask, Goal, Removal, Unit};
 use wharf_model::{ErrorKind, Failure, Health, Operation, Phase, UnitName};
 use wharf_services::{PortChoice, Service};
 
@@ -26,27 +26,6 @@ type Answer<T> = Result<T, Failure>;
 impl Engine {
     fn service(&self, name: &UnitName) -> Answer<Arc<dyn Service>> {
         self.shared.service(name).cloned()
-    }
-
-    /// What the service says for these parameters, or for those that the unit has.
-    fn declare(&self, name: &UnitName, service: &dyn Service, with: Option<Value>) -> Answer<Declared> {
-        let kept = self.unit(name).map(|u| u.with.clone()).unwrap_or_default();
-        let with = Arc::new(laid_over(&kept, with));
-        service.params().check(&with).map_err(|f| f.about(name))?;
-        let wishes: Wishes = service
-            .ports(name, &with)
-            .map_err(|f| f.about(name))?
-            .into_iter()
-            .map(|wish| match wish.choice {
-                PortChoice::Number(0) | PortChoice::Auto(_) => (wish.name, None),
-                PortChoice::Number(n) => (wish.name, Some(n)),
-            })
-            .collect();
-        if let Some((a, b, n)) = twice(&wishes) {
-            return Err(Failure::new(ErrorKind::InvalidParams, format!("ports {a} and {b} are both {n}")).about(name));
-        }
-        let (policy, needs_install) = (service.policy(&with), service.needs_install());
-        Ok(Declared { with, policy, wishes, needs_install })
     }
 
     /// What takes new room on the disk is refused while the reserve is gone.
@@ -160,98 +139,6 @@ impl Engine {
                 tokio::time::sleep(std::time::Duration::from_millis(50)).await;
             }
         }
-    }
-
-    /// The daemon itself, for `GET /health`, `rpc.health` and the well-known card.
-    pub fn daemon(&self) -> DaemonHealth {
-        let world = self.world();
-        let running = world.values().filter(|u| matches!(u.phase(), Phase::Running | Phase::Degraded)).count();
-        DaemonHealth {
-            status: "healthy".into(),
-            service: "wharf".into(),
-            version: env!("CARGO_PKG_VERSION").into(),
-            pid: std::process::id(),
-            uptime_ms: self.shared.born.elapsed().as_millis() as u64,
-            units: world.len() as u32,
-            units_running: running as u32,
-            containment: self.shared.launcher.tier().to_string(),
-            problems: vec![],
-            machine: machine(),
-        }
-    }
-
-    /// The body of `GET /health`.
-    pub fn health_body(&self) -> Box<RawValue> {
-        let daemon = self.daemon();
-        raw(&serde_json::json!({
-            "status": daemon.status, "service": daemon.service, "version": daemon.version,
-            "pid": daemon.pid, "uptime_ms": daemon.uptime_ms,
-        }))
-    }
-
-    /// The body of `GET /.well-known/heroservice.json`.
-    pub fn card(&self) -> Box<RawValue> {
-        raw(&serde_json::json!({
-            "service_id": "wharf_service_manager",
-            "name": "wharf",
-            "title": "Wharf service manager",
-            "description": "Installs, starts, watches, stops and upgrades the services of this machine",
-            "version": env!("CARGO_PKG_VERSION"),
-            "protocol": "openrpc",
-            "transport": "http+unix",
-            "socket": self.shared.layout.service_sock(),
-            "rpc": "/rpc",
-            "openrpc": "/openrpc.json",
-            "health": "/health",
-        }))
-    }
-}
-
-fn raw(value: &Value) -> Box<RawValue> {
-    serde_json::value::to_raw_value(value).unwrap_or_else(|_| RawValue::NULL.to_owned())
-}
-
-/// Given parameters over kept ones: what is not named stays, null takes a field back to its default.
-fn laid_over(kept: &Value, given: Option<Value>) -> Value {
-    let mut all = kept.as_object().cloned().unwrap_or_default();
-    match given {
-        None | Some(Value::Null) => {}
-        Some(Value::Object(given)) => {
-            for (field, value) in given {
-                match value {
-                    Value::Null => drop(all.remove(&field)),
-                    value => drop(all.insert(field, value)),
-                }
-            }
-        }
-        // No object: the check says so.
-        Some(other) => return other,
-    }
-    Value::Object(all)
-}
-
-fn twice(wishes: &Wishes) -> Option<(&str, &str, u16)> {
-    let fixed: Vec<(&str, u16)> = wishes.iter().filter_map(|(n, w)| w.map(|w| (n.as_str(), w))).collect();
-    fixed.iter().enumerate().find_map(|(i, (a, n))| {
-        let (b, _) = fixed.get(i + 1..)?.iter().find(|(_, m)| m == n)?;
-        Some((*a, *b, *n))
-    })
-}
-
-fn machine() -> Machine {
-    use sysinfo::{MemoryRefreshKind, System};
-    let system = System::new().map(|mut system| {
-        system.refresh_memory_specifics(MemoryRefreshKind::nothing().with_ram());
-        (system.total_memory(), system.available_memory())
-    });
-    let (memory_total_bytes, memory_available_bytes) = system.unwrap_or_default();
-    Machine {
-        hostname: System::host_name().ok(),
-        kernel: System::kernel_version().ok(),
-        cpus: std::thread::available_parallelism().map_or(1, |n| n.get() as u32),
-        memory_total_bytes,
-        memory_available_bytes,
-        load_1: System::load_average().map_or(0.0, |load| load.one),
     }
 }
 

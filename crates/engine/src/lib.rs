@@ -13,9 +13,11 @@
 
 mod acts;
 mod api;
+mod declare;
 mod engine;
 mod logs;
 mod names;
+mod own;
 mod report;
 mod store;
 mod turn;
