@@ -142,3 +142,20 @@ fn an_upgrade_does_not_start_what_is_being_stopped() {
     world.calm();
     assert_eq!(world.core.unit(&"c@x".parse().unwrap()).unwrap().phase(), Phase::Stopped);
 }
+
+/// `wharf down` stops for now; somebody who asks for a real stop meanwhile means it.
+#[test]
+fn a_stop_that_joins_a_stop_for_now_is_a_stop() {
+    let mut world = World::default();
+    let name: UnitName = "c@x".parse().unwrap();
+    world.deed(Deed::Ask { unit: 2, goal: Goal::Start { reset: false }, wait: false });
+    world.deed(Deed::Answer { which: 0, well: true });
+    for keep_want in [true, false] {
+        world.deed(Deed::Ask { unit: 2, goal: Goal::Stop { keep_want }, wait: true });
+    }
+    world.calm();
+    world.deed(Deed::Reincarnate);
+    world.calm();
+    let unit = world.core.unit(&name).unwrap();
+    assert_eq!((unit.want, unit.phase()), (Want::Down, Phase::Stopped));
+}
