@@ -298,3 +298,26 @@ fn a_start_that_hangs_before_its_process_is_made_can_be_stopped() {
     assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
     assert_eq!(daemon.state("command@hangs"), "stopped");
 }
+
+/// A new daemon clears away what no journal knows, and never what is started in its first instant.
+#[test]
+fn a_unit_that_is_started_in_the_first_instant_of_a_daemon_lives() {
+    let mut daemon = Daemon::start();
+    for n in 0..10 {
+        daemon.run(&format!("old{n}"), sh("exec sleep 1000"));
+    }
+    for round in 0..5 {
+        daemon.kill_9();
+        daemon.launch();
+        let pids: Vec<i32> = (0..3)
+            .map(|n| {
+                let name = format!("new{round}-{n}");
+                daemon.run(&name, json!({ "argv": ["sleep", "1000"], "health": { "exec": ["true"] } }))["pid"]
+                    .as_i64()
+                    .unwrap() as i32
+            })
+            .collect();
+        std::thread::sleep(Duration::from_millis(300));
+        assert!(pids.iter().all(|p| alive(*p)), "round {round}: a new unit was taken for a left-over");
+    }
+}

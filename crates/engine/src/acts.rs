@@ -56,8 +56,9 @@ fn run_of(act: &Act) -> Option<RunId> {
     }
 }
 
-/// Looks at every recorded run, then tells that all were looked at.
-pub fn boot(shared: &Arc<Shared>, first: &Effects) {
+/// Looks at every recorded run, ends those of `left_over` that nobody recorded, then tells that all
+/// were looked at. The list is older than the first ask: a run that begins meanwhile is none of it.
+pub fn boot(shared: &Arc<Shared>, first: &Effects, mut left_over: Vec<(UnitName, RunId)>) {
     let looked_at = |act: &Act| match act {
         Act::Look { unit, run } => Some((unit.clone(), *run)),
         // A core that was just restored asks for nothing else.
@@ -70,6 +71,7 @@ pub fn boot(shared: &Arc<Shared>, first: &Effects) {
         | Act::Remove { .. } => None,
     };
     let looks: Vec<_> = first.acts.iter().filter_map(looked_at).collect();
+    left_over.retain(|run| !looks.contains(run));
     let shared = shared.clone();
     shared.tasks.clone().spawn(async move {
         for (unit, run) in looks {
@@ -79,7 +81,7 @@ pub fn boot(shared: &Arc<Shared>, first: &Effects) {
                 tracing::error!("a look at a run broke off: {e}");
             }
         }
-        end_strangers(&shared).await;
+        end_strangers(&shared, left_over).await;
         shared.tell(Fact::Booted);
     });
 }
@@ -141,7 +143,6 @@ pub fn begin(shared: &Arc<Shared>, act: Act, unit: Option<&Unit>) {
             });
         }
         Act::Remove { unit: name, op, removal } => {
-            let _ = unit;
             tasks.spawn_blocking(move || {
                 let result = remove(&shared, &name, removal);
                 shared.tell(Fact::Removed { unit: name, op, result });
@@ -321,12 +322,8 @@ fn unit_file(shared: &Shared, unit: &UnitName, run: RunId) -> PathBuf {
 }
 
 /// Runs that no unit knows by now: left by a crash between two commits. Nothing is started beside them.
-async fn end_strangers(shared: &Arc<Shared>) {
-    let world = shared.world.load_full();
-    for (unit, run) in shared.launcher.runs().unwrap_or_default() {
-        if world.get(&unit).is_some_and(|u| u.life.run() == Some(run)) {
-            continue;
-        }
+async fn end_strangers(shared: &Arc<Shared>, strangers: Vec<(UnitName, RunId)>) {
+    for (unit, run) in strangers {
         if let Found::Alive(live) | Found::Draining(live, _) = shared.launcher.find(&unit, run).await {
             tracing::warn!("{unit}: run {run} stands in no journal: it is ended");
             live.kill_all();

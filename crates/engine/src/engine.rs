@@ -146,7 +146,8 @@ impl Engine {
         let launcher = Launcher::new(layout.runs(), layout.shim_dir(), &store.installation()?)?;
         let mut restored = store.restore()?;
         recover(&layout, &launcher, &mut restored.units)?;
-        let newest_dir = launcher.runs()?.into_iter().map(|(_, run)| run.0).max().unwrap_or(0);
+        let left_over = launcher.runs()?;
+        let newest_dir = left_over.iter().map(|(_, run)| run.0).max().unwrap_or(0);
         let next_run = restored.next_run.max(newest_dir).max(newest_log(&layout));
         let (core, first) = Core::restore(restored.units, restored.ops, next_run, restored.next_op);
 
@@ -170,7 +171,7 @@ impl Engine {
             launching: Mutex::default(),
             born: Instant::now(),
         });
-        acts::boot(&shared, &first);
+        acts::boot(&shared, &first, left_over);
         let first = wharf_core::Effects { acts: vec![], ..first };
         let turn = Turn::new(core, store, shared.clone());
         let (tell_end, end) = oneshot::channel();
