@@ -2,7 +2,7 @@
 //! examples, tables, `--json`, exit codes.
 
 use std::{
-    io::Read,
+    io::{BufRead, Read},
     process::Stdio,
     time::{Duration, Instant},
 };
@@ -56,12 +56,17 @@ fn up_in_the_foreground_serves_until_ctrl_c_and_services_go_on() {
         get(&daemon.socket(), "/health").is_ok() && daemon.state("hello") == "running"
     });
     let pid = daemon.ok("service.status", json!({ "name": "hello" }))["pid"].as_i64().unwrap() as i32;
+    // As a person would: the table first, then Ctrl-C.
+    let mut lines = std::io::BufReader::new(up.stdout.take().unwrap()).lines().map_while(Result::ok);
+    let mut out = String::new();
+    while !out.contains("stop everything") {
+        out += &lines.next().unwrap_or_else(|| panic!("up ended before its table did: {out}"));
+        out.push('\n');
+    }
+    assert!(out.contains("hello") && out.contains("service.sock"), "{out}");
     nix::sys::signal::kill(nix::unistd::Pid::from_raw(up.id().cast_signed()), nix::sys::signal::Signal::SIGINT)
         .unwrap();
     assert!(up.wait().unwrap().success());
-    let mut out = String::new();
-    up.stdout.take().unwrap().read_to_string(&mut out).unwrap();
-    assert!(out.contains("hello") && out.contains("service.sock"), "{out}");
     assert!(alive(pid));
     daemon.cli_ok(&["down"]);
     assert!(!alive(pid));
