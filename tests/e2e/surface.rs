@@ -243,7 +243,7 @@ fn completions_man_page_and_generic_calls() {
     let started =
         daemon.cli_ok(&["rpc", "call", "service.start", "name=hello", "with:={\"ports\":{\"http\":\"auto\"}}"]).json();
     assert_eq!(started["name"], "hello");
-    let document = daemon.cli_ok(&["rpc", "discover"]).json();
+    let document = daemon.cli_ok(&["rpc", "discover", "service"]).json();
     assert_eq!(document["methods"].as_array().unwrap().len(), 16);
     let failed = daemon.cli(&["rpc", "call", "service.start", "nmae=hello"]);
     assert_eq!(failed.code, 2, "{failed:?}");

@@ -1,4 +1,4 @@
-//! Holds what goes over the wire against the OpenRPC document of service.sock.
+//! Holds what goes over the wire against the OpenRPC documents of service.sock and rpc.sock.
 //!
 //! It knows the document and nothing of the code behind it: what it accepts is what a reader of
 //! the document may rely on.
@@ -32,12 +32,20 @@ struct Method {
 pub type Example = (String, String, Value, Value);
 
 impl Document {
-    /// The document that is compiled into Wharf.
+    /// The document of service.sock that is compiled into Wharf.
     ///
     /// # Panics
     /// Where the document cannot be used: nothing can be tested against it then.
     pub fn load() -> Self {
         Self::parse(wharf_api::SERVICE_DOCUMENT).unwrap_or_else(|e| panic!("static/service.openrpc.json: {e}"))
+    }
+
+    /// The document of rpc.sock that is compiled into Wharf.
+    ///
+    /// # Panics
+    /// As `load`.
+    pub fn load_rpc() -> Self {
+        Self::parse(wharf_api::RPC_DOCUMENT).unwrap_or_else(|e| panic!("static/rpc.openrpc.json: {e}"))
     }
 
     /// A document from its text.

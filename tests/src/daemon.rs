@@ -17,7 +17,14 @@ use serde_json::{Value, json};
 
 use crate::{Document, http};
 
-static DOCUMENT: LazyLock<Document> = LazyLock::new(Document::load);
+static SERVICE: LazyLock<Document> = LazyLock::new(Document::load);
+static RPC: LazyLock<Document> = LazyLock::new(Document::load_rpc);
+
+/// The document that a method is of, and whether it is rpc.sock's.
+fn document_of(method: &str) -> (&'static Document, bool) {
+    let is_rpc = !matches!(method.split('.').next(), Some("service" | "rpc"));
+    (if is_rpc { &*RPC } else { &*SERVICE }, is_rpc)
+}
 
 /// The binary under test: `WHARF_BIN`, else the one that was built beside the tests.
 pub fn wharf_binary() -> PathBuf {
@@ -107,6 +114,11 @@ impl Daemon {
         self.home.join("run/service.sock")
     }
 
+    /// Its other socket.
+    pub fn rpc_socket(&self) -> PathBuf {
+        self.home.join("run/rpc.sock")
+    }
+
     /// Runs `wharf daemon` and waits until it answers.
     #[track_caller]
     pub fn launch(&mut self) {
@@ -160,19 +172,21 @@ impl Daemon {
     /// One call; request and reply are held against the document.
     pub fn call(&self, method: &str, params: Value) -> Result<Value, Value> {
         let call = json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": params });
-        let reply = http::post(&self.socket(), &call.to_string()).unwrap_or_else(|e| panic!("{method}: {e}"));
+        let (document, is_rpc) = document_of(method);
+        let socket = if is_rpc { self.rpc_socket() } else { self.socket() };
+        let reply = http::post(&socket, &call.to_string()).unwrap_or_else(|e| panic!("{method}: {e}"));
         assert_eq!(reply.status, 200, "{method}: {reply:?}");
         let answer: Value = serde_json::from_str(&reply.body).unwrap();
         assert_eq!(answer["id"], 1);
         match answer.get("error") {
             Some(error) => {
-                DOCUMENT.check_error(method, error).unwrap_or_else(|e| panic!("{method}: {error}: {e}"));
+                document.check_error(method, error).unwrap_or_else(|e| panic!("{method}: {error}: {e}"));
                 Err(error.clone())
             }
             None => {
-                DOCUMENT.check_call(method, &params).unwrap_or_else(|e| panic!("{method} {params}: {e}"));
+                document.check_call(method, &params).unwrap_or_else(|e| panic!("{method} {params}: {e}"));
                 let result = &answer["result"];
-                DOCUMENT.check_result(method, result).unwrap_or_else(|e| panic!("{method}: {result}: {e}"));
+                document.check_result(method, result).unwrap_or_else(|e| panic!("{method}: {result}: {e}"));
                 Ok(result.clone())
             }
         }
@@ -181,8 +195,9 @@ impl Daemon {
     /// Holds a result that came another way (the CLI, curl) against the document.
     #[track_caller]
     pub fn conforms(&self, method: &str, params: &Value, result: &Value) {
-        DOCUMENT.check_call(method, params).unwrap_or_else(|e| panic!("{method} {params}: {e}"));
-        DOCUMENT.check_result(method, result).unwrap_or_else(|e| panic!("{method}: {result}: {e}"));
+        let (document, _) = document_of(method);
+        document.check_call(method, params).unwrap_or_else(|e| panic!("{method} {params}: {e}"));
+        document.check_result(method, result).unwrap_or_else(|e| panic!("{method}: {result}: {e}"));
     }
 
     /// One call that must succeed.

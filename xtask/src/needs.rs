@@ -5,12 +5,15 @@ use std::{path::PathBuf, process::Command};
 use crate::ground::step;
 
 /// A program, the Debian package that brings it, and what needs it.
-const PROGRAMS: [(&str, &str, &str); 6] = [
+const PROGRAMS: [(&str, &str, &str); 9] = [
     ("cc", "build-essential", "the bundled SQLite and the shim"),
     ("apt-get", "apt", "the debian install source"),
     ("dpkg-deb", "dpkg", "the debian install source"),
     ("python3", "python3", "the wheel and venv install sources"),
     ("curl", "curl", "the raw JSON-RPC tests"),
+    ("debootstrap", "debootstrap", "the machine with a real systemd"),
+    ("docker", "docker.io", "the machine with a real systemd"),
+    ("dockerd", "docker.io", "the machine with a real systemd"),
     ("setpriv", "util-linux", "tests as another user"),
 ];
 

@@ -8,15 +8,23 @@
 //! This crate refuses to know sockets and services: it turns names and JSON into typed calls, and back.
 
 mod errors;
+mod event;
 mod methods;
 mod params;
 mod results;
+pub mod rpc;
 mod service;
 mod table;
 
 pub use errors::{error_object, failure_of};
+pub use event::{EventKind, EventRow, Follow, Following, Happened, WatchParams, WatchReport};
 pub use methods::{Caller, Methods, Notification, Peer};
 pub use params::*;
 pub use results::*;
+pub use rpc::{
+    RPC_DOCUMENT, RpcApi, RpcMethods,
+    op::{OpList, OpListParams},
+    rpc_methods,
+};
 pub use service::{SERVICE_DOCUMENT, ServiceApi, ServiceClient, ServiceMethods, service_methods};
 pub use table::{Class, MethodSchema, Named};

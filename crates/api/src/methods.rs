@@ -3,10 +3,14 @@
 //! The server knows nothing of services; it hands over a method's name, its params as they were
 //! sent, and who is calling, and gets a result or an error object back.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use jsonrpsee_types::ErrorObjectOwned;
 use serde_json::value::RawValue;
 use tokio::sync::mpsc;
+
+use crate::{Class, Follow, WatchParams};
 
 /// Who is calling, as the kernel says (`SO_PEERCRED`, taken when the connection was made).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,6 +40,8 @@ pub struct Caller {
     /// Where notifications go; `None` where the caller did not ask for a stream.
     /// A full channel means a slow reader: progress may be dropped, log lines wait.
     pub stream: Option<mpsc::Sender<Notification>>,
+    /// What the caller calls itself (`X-Client-Id`), for the record only.
+    pub client: Option<Arc<str>>,
 }
 
 /// A set of methods with its document.
@@ -48,6 +54,16 @@ pub trait Methods: Send + Sync + 'static {
         method: &str,
         params: Option<&RawValue>,
     ) -> Result<Box<RawValue>, ErrorObjectOwned>;
+
+    /// What a method may do. `None`: it is not known here, so that the worst is assumed.
+    fn class(&self, _method: &str) -> Option<Class> {
+        None
+    }
+
+    /// A reader of the events that `GET /events` streams. `None`: there are none here.
+    fn follow(&self, _params: &WatchParams) -> Option<Follow> {
+        None
+    }
 
     /// The OpenRPC document, byte for byte what `rpc.discover` answers and `GET /openrpc.json` serves.
     fn document(&self) -> &'static str;

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use wharf_model::UnitName;
+use wharf_model::{LogLevel, RunId, UnitName};
 
 /// No params.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
@@ -73,6 +73,10 @@ pub struct InstallParams {
     /// unit has: a field that is not named stays, null takes one back to its default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub with: Option<Value>,
+    /// Changes to how it is supervised (`service.inspect` shows the policy), laid over those made before:
+    /// a field that is not named stays, null takes one back to what its service says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy: Option<Value>,
     /// Answer when it is done.
     #[serde(default = "yes")]
     pub wait: bool,
@@ -94,6 +98,10 @@ pub struct StartParams {
     /// unit has: a field that is not named stays, null takes one back to its default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub with: Option<Value>,
+    /// Changes to how it is supervised (`service.inspect` shows the policy), laid over those made before:
+    /// a field that is not named stays, null takes one back to what its service says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy: Option<Value>,
     /// Answer when it is ready.
     #[serde(default = "yes")]
     pub wait: bool,
@@ -108,6 +116,9 @@ pub struct StopParams {
     /// It stays wanted: the next start of the daemon starts it again.
     #[serde(default)]
     pub keep_want: bool,
+    /// It is kept for the record only, and refuses to start until it is installed again.
+    #[serde(default)]
+    pub retire: bool,
     /// Answer when none of its processes lives.
     #[serde(default = "yes")]
     pub wait: bool,
@@ -161,13 +172,34 @@ pub struct UpgradeParams {
 pub struct LogsParams {
     /// The unit.
     pub name: UnitName,
-    /// How many lines, counted from the end; 100 unless it is named, 10,000 at most.
+    /// How many lines: the last ones, or with `cursor` the next ones; 100 unless it is named, 10,000 at most.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lines: Option<u32>,
     /// Go on with what is written later, as `service.log` notifications. Needs a streaming
-    /// `Accept` (`text/event-stream` or `application/x-ndjson`); ends when the caller leaves.
+    /// `Accept` (`text/event-stream` or `application/x-ndjson`); ends when the caller leaves, or
+    /// with `run` when that run is over.
     #[serde(default)]
     pub follow: bool,
+    /// Only what was written after this: in seconds since 1970, or, where it is negative, so many
+    /// seconds before now. Known to a tenth of a second while a daemon lives.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<f64>,
+    /// Only what was written before this: as `since`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<f64>,
+    /// Only lines that match this regular expression (of the Rust crate regex: no look-around).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grep: Option<String>,
+    /// Only lines that say that they are so serious, or more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub level: Option<LogLevel>,
+    /// Read on from here: UNIT/RUN/OFFSET, as an answer or a notification gave it. Goes on over the
+    /// runs that follow.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cursor: Option<String>,
+    /// Only what this run wrote.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run: Option<RunId>,
 }
 
 /// Params of `service.troubleshoot`.

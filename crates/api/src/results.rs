@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, value::RawValue};
-use wharf_model::{Exit, Facts, Installed, OpId, Operation, Phase, Policy, RunId, UnitName, Verdict, Want};
+use serde_json::{Map, Value, value::RawValue};
+use wharf_model::{EndReason, Exit, Facts, GivenUp, Installed, LogLevel, OpId, Operation, Phase, Policy, RunId, UnitName, Verdict, Want};
 
 pub use crate::errors::ErrorData;
 
@@ -97,6 +97,14 @@ pub struct Status {
     pub restart_backoff: Option<f64>,
     /// How the last run ended.
     pub last_exit: Option<Exit>,
+    /// Why the last run ended.
+    pub last_end: Option<EndReason>,
+    /// The rule by which it was given up, where it is `failed`.
+    pub given_up: Option<GivenUp>,
+    /// What the program last said of itself; while it starts and says nothing, what its last probe found.
+    pub status_text: Option<String>,
+    /// When its schedule says that it runs next, in seconds since 1970.
+    pub next_due: Option<f64>,
     /// The operation that is under way.
     pub operation: Option<OpId>,
 }
@@ -114,6 +122,8 @@ pub struct Inspection {
     pub with: Value,
     /// How it is supervised.
     pub policy: Policy,
+    /// What of that its operator changed.
+    pub policy_changes: Value,
     /// How it is.
     pub status: Status,
     /// What is placed.
@@ -283,8 +293,37 @@ pub struct LogsReport {
     pub run: Option<RunId>,
     /// The lines, oldest first, as they were written; bytes that are no UTF-8 are replaced.
     pub lines: Vec<String>,
-    /// There are earlier lines.
+    /// The same lines, each with where and when it was written and what it says.
+    pub entries: Vec<LogEntry>,
+    /// From here `service.logs` reads on: UNIT/RUN/OFFSET. Null where it never ran.
+    pub cursor: Option<String>,
+    /// There are more lines: earlier ones, or with `cursor` later ones.
     pub more: bool,
+    /// So many bytes behind the given cursor are no longer there, in all.
+    pub gap_bytes: u64,
+}
+
+/// A line of a log. All of it is text that a service wrote: it is shown, never obeyed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct LogEntry {
+    /// The run that wrote it.
+    pub run: RunId,
+    /// Its first byte, counted from the run's first one.
+    pub offset: u64,
+    /// When it was there at the latest, in seconds since 1970; null where nobody looked.
+    pub at: Option<f64>,
+    /// The line, without its end: its first 64 KiB.
+    pub text: String,
+    /// It is longer than that.
+    pub cut: bool,
+    /// Its end was written. Where it was not, a later answer gives the line again, whole.
+    pub ended: bool,
+    /// How serious it says that it is.
+    pub level: Option<LogLevel>,
+    /// Its message, where it is JSON or logfmt.
+    pub msg: Option<String>,
+    /// Its other fields, where it is JSON or logfmt.
+    pub fields: Option<Map<String, Value>>,
 }
 
 /// The params of a `service.log` notification.
@@ -294,8 +333,20 @@ pub struct LogLine {
     pub name: UnitName,
     /// The run.
     pub run: RunId,
-    /// The line, without its end.
+    /// The line, without its end: its first 64 KiB.
     pub line: String,
+    /// Behind the line: from here `service.logs` reads on.
+    pub cursor: String,
+    /// When it was there at the latest, in seconds since 1970; null where nobody looked.
+    pub at: Option<f64>,
+    /// How serious it says that it is.
+    pub level: Option<LogLevel>,
+    /// Its message, where it is JSON or logfmt.
+    pub msg: Option<String>,
+    /// Its other fields, where it is JSON or logfmt.
+    pub fields: Option<Map<String, Value>>,
+    /// So many bytes directly before it are no longer there.
+    pub gap_bytes: u64,
 }
 
 /// The params of a `service.progress` notification.

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use jsonrpsee_types::ErrorObjectOwned;
 use serde_json::value::RawValue;
 
-use crate::{Caller, Methods, params::*, results::*, table::methods};
+use crate::{Caller, Class, Methods, params::*, results::*, table::methods};
 
 /// The hand-written document of service.sock.
 pub const SERVICE_DOCUMENT: &str = include_str!("../../../static/service.openrpc.json");
@@ -72,6 +72,10 @@ impl<A: ServiceApi + ?Sized> Methods for ServiceMethods<A> {
         params: Option<&RawValue>,
     ) -> Result<Box<RawValue>, ErrorObjectOwned> {
         dispatch(&*self.api, caller, method, params).await
+    }
+
+    fn class(&self, method: &str) -> Option<Class> {
+        <dyn ServiceApi>::class_of(method)
     }
 
     fn document(&self) -> &'static str {

@@ -104,7 +104,7 @@ macro_rules! methods {
         }
         impl<T: jsonrpsee_core::client::ClientT> $Client for T {}
 
-        async fn $dispatch<A: $Api + ?Sized>(
+        pub(crate) async fn $dispatch<A: $Api + ?Sized>(
             api: &A,
             caller: &Caller,
             method: &str,
@@ -116,6 +116,16 @@ macro_rules! methods {
                     $crate::table::reply(api.$method(caller, params).await)
                 } )*
                 other => Err($crate::table::no_such_method(other, &[$($name),*])),
+            }
+        }
+
+        impl dyn $Api {
+            /// What a method of the namespace may do.
+            pub(crate) fn class_of(method: &str) -> Option<$crate::Class> {
+                match method {
+                    $( $name => Some($crate::Class::$class), )*
+                    _ => None,
+                }
             }
         }
 

@@ -1,4 +1,4 @@
-//! The hand-written document of service.sock says what the code does: names, params, results,
+//! The hand-written documents of service.sock and rpc.sock say what the code does: names, params, results,
 //! errors and examples are compared both ways.
 
 #[path = "../../../tests/src/conform.rs"]
@@ -15,45 +15,130 @@ use conform::Document;
 use schemars::{JsonSchema, generate::SchemaSettings};
 use serde_json::{Value, json, value::to_raw_value};
 use wharf_api::{
-    Caller, Class, ErrorData, LogLine, MethodSchema, Methods, Peer, ProgressRow, ServiceMethods, error_object,
-    service_methods,
+    Caller, Class, ErrorData, EventRow, LogLine, MethodSchema, Methods, Peer, ProgressRow, RpcMethods, ServiceMethods,
+    error_object, rpc_methods, service_methods,
 };
 use wharf_model::{ErrorKind, Failure};
 
 const META_SCHEMA: &str = include_str!("../../../tests/openrpc-meta-schema.json");
 const META_SCHEMA_1_4: &str = include_str!("../../../tests/openrpc-meta-schema-1.4.json");
 
-#[test]
-fn it_is_a_valid_openrpc_document() {
-    let document = document();
+/// A notification's method, and the schema that the code has for its params.
+type Notice = (&'static str, fn() -> Value);
+
+/// A document, and the code that it says it describes.
+struct Contract {
+    file: &'static str,
+    text: &'static str,
+    json: Value,
+    coded: fn() -> Vec<MethodSchema>,
+    served: fn(Arc<fake::Fake>) -> Box<dyn Methods>,
+    /// Its notifications, and the schema that the code has for each.
+    events: &'static [Notice],
+}
+
+impl Contract {
+    fn service() -> Self {
+        Self {
+            file: "static/service.openrpc.json",
+            text: wharf_api::SERVICE_DOCUMENT,
+            json: serde_json::from_str(wharf_api::SERVICE_DOCUMENT).expect("static/service.openrpc.json is JSON"),
+            coded: service_methods,
+            served: |fake| Box::new(ServiceMethods::new(fake, nothing, nothing)),
+            events: &[("service.log", written::<LogLine>), ("service.progress", written::<ProgressRow>)],
+        }
+    }
+
+    fn rpc() -> Self {
+        Self {
+            file: "static/rpc.openrpc.json",
+            text: wharf_api::RPC_DOCUMENT,
+            json: serde_json::from_str(wharf_api::RPC_DOCUMENT).expect("static/rpc.openrpc.json is JSON"),
+            coded: rpc_methods,
+            served: |fake| Box::new(RpcMethods::new(fake, nothing, nothing)),
+            events: &[("event.notice", written::<EventRow>)],
+        }
+    }
+
+    fn compiled(&self) -> Document {
+        if self.file == "static/service.openrpc.json" { Document::load() } else { Document::load_rpc() }
+    }
+}
+
+fn nothing(_: &fake::Fake) -> Box<serde_json::value::RawValue> {
+    to_raw_value(&()).unwrap()
+}
+
+fn written<T: JsonSchema>() -> Value {
+    SchemaSettings::default().for_serialize().into_generator().into_root_schema_for::<T>().to_value()
+}
+
+/// Each of these is a test of either document.
+macro_rules! of_both {
+    (now $($test:ident),*; later $($later:ident),*;) => {
+        mod service {
+            $( #[test] fn $test() { super::$test(&super::Contract::service()); } )*
+            $( #[tokio::test] async fn $later() { super::$later(&super::Contract::service()).await; } )*
+        }
+        mod rpc {
+            $( #[test] fn $test() { super::$test(&super::Contract::rpc()); } )*
+            $( #[tokio::test] async fn $later() { super::$later(&super::Contract::rpc()).await; } )*
+        }
+    };
+}
+
+of_both! {
+    now it_is_a_valid_openrpc_document,
+        it_is_valid_as_version_1_4_too,
+        an_object_of_the_document_has_each_key_once,
+        its_methods_are_those_of_the_code_in_the_same_order,
+        its_classes_are_those_of_the_code,
+        its_params_are_those_of_the_code,
+        its_results_are_those_of_the_code,
+        its_error_data_and_its_events_are_those_of_the_code,
+        what_takes_time_tells_its_progress,
+        its_errors_are_the_kinds_of_the_code,
+        its_methods_declare_their_errors_once_and_in_order,
+        every_reference_leads_somewhere_and_stands_alone,
+        every_component_is_used,
+        every_method_says_what_a_person_needs,
+        every_schema_has_a_title_and_a_description,
+        every_link_leads_to_a_method_with_values_that_are_there,
+        every_extension_is_declared,
+        every_example_fits_the_document,
+        every_failure_of_the_code_fits_the_document;
+    later every_example_fits_the_code,
+        params_by_position_are_those_by_name;
+}
+
+fn it_is_a_valid_openrpc_document(contract: &Contract) {
+    let document = contract.json.clone();
     assert_eq!(document["openrpc"], "1.3.2", "most tools read this version");
     assert_valid(META_SCHEMA, &document);
 }
 
-#[test]
-fn it_is_valid_as_version_1_4_too() {
-    let mut document = document();
+fn it_is_valid_as_version_1_4_too(contract: &Contract) {
+    let mut document = contract.json.clone();
     document["openrpc"] = json!("1.4.1");
     assert_valid(META_SCHEMA_1_4, &document);
 }
 
-#[test]
-fn an_object_of_the_document_has_each_key_once() {
-    schema::assert_keys_are_unique(wharf_api::SERVICE_DOCUMENT);
+fn an_object_of_the_document_has_each_key_once(contract: &Contract) {
+    schema::assert_keys_are_unique(contract.text);
 }
 
-#[test]
-fn its_methods_are_those_of_the_code_in_the_same_order() {
-    let document = document();
+fn its_methods_are_those_of_the_code_in_the_same_order(contract: &Contract) {
+    let document = contract.json.clone();
     let described: Vec<&str> = methods(&document).map(name_of).collect();
-    let coded: Vec<&str> = service_methods().iter().map(|m| m.name).collect();
-    assert_eq!(described, coded, "left: static/service.openrpc.json, right: crates/api/src/service.rs");
-    assert_eq!(coded.len(), 16, "HS-53: fourteen service.* and two rpc.*");
+    let coded: Vec<&str> = (contract.coded)().iter().map(|m| m.name).collect();
+    assert_eq!(described, coded, "left: the document, right: the tables in crates/api/src");
+    if contract.file == "static/service.openrpc.json" {
+        assert_eq!(coded.len(), 16, "HS-53: fourteen service.* and two rpc.*");
+    }
 }
 
-#[test]
-fn its_classes_are_those_of_the_code() {
-    for (method, code) in pairs(&document()) {
+fn its_classes_are_those_of_the_code(contract: &Contract) {
+    for (method, code) in pairs(contract, &contract.json) {
         let class = match code.class {
             Class::Read => "read",
             Class::Logs => "logs",
@@ -66,10 +151,9 @@ fn its_classes_are_those_of_the_code() {
     }
 }
 
-#[test]
-fn its_params_are_those_of_the_code() {
-    let document = document();
-    for (method, code) in pairs(&document) {
+fn its_params_are_those_of_the_code(contract: &Contract) {
+    let document = contract.json.clone();
+    for (method, code) in pairs(contract, &document) {
         let name = code.name;
         assert_eq!(code.params["additionalProperties"], false, "{name} takes params that it does not know");
         let described = params_of(&document, method);
@@ -95,23 +179,23 @@ fn its_params_are_those_of_the_code() {
     }
 }
 
-#[test]
-fn its_results_are_those_of_the_code() {
-    let document = document();
-    for (method, code) in pairs(&document) {
+fn its_results_are_those_of_the_code(contract: &Contract) {
+    let document = contract.json.clone();
+    for (method, code) in pairs(contract, &document) {
         let result = &method["result"]["schema"];
         schema::assert_same(&format!("{}.result", code.name), (result, &document), (&code.result, &code.result));
     }
 }
 
-#[test]
-fn its_error_data_and_its_events_are_those_of_the_code() {
-    let document = document();
+fn its_error_data_and_its_events_are_those_of_the_code(contract: &Contract) {
+    let document = contract.json.clone();
     assert_derived::<ErrorData>("x-error-data", &document["x-error-data"]["schema"], &document);
-    let events: Vec<&String> = document["x-events"].as_object().unwrap().keys().collect();
-    assert_eq!(events, ["service.log", "service.progress"]);
-    assert_derived::<ProgressRow>("service.progress", &document["x-events"]["service.progress"]["params"], &document);
-    assert_derived::<LogLine>("service.log", &document["x-events"]["service.log"]["params"], &document);
+    let events: BTreeSet<&str> = document["x-events"].as_object().unwrap().keys().map(String::as_str).collect();
+    assert_eq!(events, contract.events.iter().map(|(name, _)| *name).collect(), "x-events: document, code");
+    for (name, coded) in contract.events {
+        let (described, coded) = (&document["x-events"][name]["params"], coded());
+        schema::assert_same(name, (described, &document), (&coded, &coded));
+    }
     for method in methods(&document).filter(|m| m.get("x-streaming").is_some()) {
         let event = method["x-streaming"]["event"].as_str().unwrap();
         let params = document["x-events"].get(event).map(|e| &e["params"]);
@@ -119,39 +203,43 @@ fn its_error_data_and_its_events_are_those_of_the_code() {
     }
 }
 
-#[test]
-fn what_takes_time_tells_its_progress() {
-    for (method, code) in pairs(&document()) {
+fn what_takes_time_tells_its_progress(contract: &Contract) {
+    for (method, code) in pairs(contract, &contract.json) {
         let event = method["x-streaming"]["event"].as_str();
         let expected = match (code.class, code.name) {
             (Class::Control | Class::Install, _) => Some("service.progress"),
             (_, "service.logs") => Some("service.log"),
+            (_, "event.watch") => Some("event.notice"),
             (Class::Read | Class::Logs, _) => None,
         };
         assert_eq!(event, expected, "x-streaming of {}", code.name);
     }
 }
 
-#[test]
-fn its_errors_are_the_kinds_of_the_code() {
+fn its_errors_are_the_kinds_of_the_code(contract: &Contract) {
     let kinds: Vec<ErrorKind> = [&ErrorKind::SERVICE[..], &[ErrorKind::InvalidParams, ErrorKind::Internal]].concat();
     let coded: BTreeMap<String, (i32, Value)> = kinds
         .iter()
         .map(|k| (format!("{k:?}"), (k.code(), json!({ "kind": k, "retryable": k.is_retryable() }))))
         .collect();
-    let document = document();
+    let document = contract.json.clone();
     let described: BTreeMap<String, (i32, Value)> = components(&document, "errors")
         .map(|(name, e)| (name.clone(), (e["code"].as_i64().unwrap() as i32, e["data"].clone())))
         .collect();
-    assert_eq!(described, coded, "components.errors: document, code");
+    if contract.file == "static/service.openrpc.json" {
+        assert_eq!(described, coded, "components.errors: document, code");
+    }
+    // What no method of a socket can give is not in its document.
+    for (name, error) in &described {
+        assert_eq!(Some(error), coded.get(name), "components.errors.{name}: document, code");
+    }
     for (name, error) in components(&document, "errors") {
         assert!(is_said(&error["message"]), "{name} has no message");
     }
 }
 
-#[test]
-fn its_methods_declare_their_errors_once_and_in_order() {
-    let document = document();
+fn its_methods_declare_their_errors_once_and_in_order(contract: &Contract) {
+    let document = contract.json.clone();
     for method in methods(&document) {
         let name = name_of(method);
         let errors = method["errors"].as_array().unwrap();
@@ -160,14 +248,13 @@ fn its_methods_declare_their_errors_once_and_in_order() {
         assert!(codes.is_sorted_by(|a, b| a > b), "errors of {name} are not from -32001 on: {codes:?}");
         // Every method refuses params that it does not know, and any can meet a fault of Wharf.
         assert!(codes.ends_with(&[-32602, -32603]), "errors of {name} lack -32602 or -32603: {codes:?}");
-        let named = params_of(&document, method).iter().any(|p| name_of(p) == "name");
+        let named = params_of(&document, method).iter().any(|p| ["name", "unit"].contains(&name_of(p)));
         assert_eq!(codes.contains(&-32001), named, "-32001 of {name}: what takes a name may not find it");
     }
 }
 
-#[test]
-fn every_reference_leads_somewhere_and_stands_alone() {
-    let document = document();
+fn every_reference_leads_somewhere_and_stands_alone(contract: &Contract) {
+    let document = contract.json.clone();
     schema::walk(&document, &mut |path, value| {
         if let Some(reference) = value.get("$ref") {
             let target = reference.as_str().and_then(|r| r.strip_prefix('#')).and_then(|p| document.pointer(p));
@@ -178,9 +265,8 @@ fn every_reference_leads_somewhere_and_stands_alone() {
     });
 }
 
-#[test]
-fn every_component_is_used() {
-    let document = document();
+fn every_component_is_used(contract: &Contract) {
+    let document = contract.json.clone();
     let mut used = BTreeSet::new();
     schema::walk(&document, &mut |_, value| {
         used.extend(value.get("$ref").and_then(Value::as_str).map(str::to_owned));
@@ -192,9 +278,8 @@ fn every_component_is_used() {
     }
 }
 
-#[test]
-fn every_method_says_what_a_person_needs() {
-    let document = document();
+fn every_method_says_what_a_person_needs(contract: &Contract) {
+    let document = contract.json.clone();
     for method in methods(&document) {
         let name = name_of(method);
         assert!(method["summary"].as_str().is_some_and(|s| (1..=80).contains(&s.chars().count())), "summary of {name}");
@@ -212,9 +297,8 @@ fn every_method_says_what_a_person_needs() {
     }
 }
 
-#[test]
-fn every_schema_has_a_title_and_a_description() {
-    let document = document();
+fn every_schema_has_a_title_and_a_description(contract: &Contract) {
+    let document = contract.json.clone();
     for (name, schema) in components(&document, "schemas") {
         assert_eq!(schema["title"], name.as_str(), "generators name types by the title");
         assert!(is_said(&schema["description"]), "description of {name}");
@@ -252,10 +336,9 @@ fn every_schema_has_a_title_and_a_description() {
     }
 }
 
-#[test]
-fn every_link_leads_to_a_method_with_values_that_are_there() {
-    let document = document();
-    let all = Document::load();
+fn every_link_leads_to_a_method_with_values_that_are_there(contract: &Contract) {
+    let document = contract.json.clone();
+    let all = contract.compiled();
     for method in methods(&document) {
         let name = name_of(method);
         let (_, _, params, result) = all.examples().into_iter().find(|(of, ..)| of == name).unwrap();
@@ -278,9 +361,8 @@ fn every_link_leads_to_a_method_with_values_that_are_there() {
     }
 }
 
-#[test]
-fn every_extension_is_declared() {
-    let document = document();
+fn every_extension_is_declared(contract: &Contract) {
+    let document = contract.json.clone();
     let declared: BTreeMap<&str, jsonschema::Validator> = document["x-extensions"]
         .as_array()
         .unwrap()
@@ -300,9 +382,8 @@ fn every_extension_is_declared() {
     assert_eq!(used, declared.keys().map(|&k| k.to_owned()).collect(), "x-extensions: used, declared");
 }
 
-#[test]
-fn every_example_fits_the_document() {
-    let document = Document::load();
+fn every_example_fits_the_document(contract: &Contract) {
+    let document = contract.compiled();
     let mut names = BTreeSet::new();
     for (method, name, params, result) in document.examples() {
         assert!(names.insert((method.clone(), name.clone())), "{method} has two examples that are called {name}");
@@ -313,11 +394,12 @@ fn every_example_fits_the_document() {
 
 /// Through the real dispatch: params become their Rust types; the result becomes its Rust type and
 /// comes back as it was, so an example has every field that the daemon writes, and no other.
-#[tokio::test]
-async fn every_example_fits_the_code() {
-    for (method, name, params, result) in Document::load().examples() {
+async fn every_example_fits_the_code(contract: &Contract) {
+    for (method, name, params, result) in contract.compiled().examples() {
         let fake = Arc::new(fake::Fake::answering(result.clone()));
-        let reply = call(&fake, &method, &params).await.unwrap_or_else(|e| panic!("example {name:?} of {method}: {e}"));
+        let reply = call(contract, &fake, &method, &params)
+            .await
+            .unwrap_or_else(|e| panic!("example {name:?} of {method}: {e}"));
         schema::assert_equal(&format!("example {name:?} of {method}: document, code"), &result, &reply);
         let seen = fake.seen();
         for (param, value) in params.as_object().unwrap() {
@@ -328,9 +410,8 @@ async fn every_example_fits_the_code() {
 }
 
 /// Params by position are read in the document's order.
-#[tokio::test]
-async fn params_by_position_are_those_by_name() {
-    let document = document();
+async fn params_by_position_are_those_by_name(contract: &Contract) {
+    let document = contract.json.clone();
     for method in methods(&document) {
         let name = name_of(method);
         let params = params_of(&document, method);
@@ -338,22 +419,48 @@ async fn params_by_position_are_those_by_name() {
         let named: Value = params.iter().zip(&values).map(|(p, v)| (name_of(p).to_owned(), v.clone())).collect();
         for sent in [named.clone(), values.into()] {
             let fake = Arc::new(fake::Fake::refusing());
-            let refusal = call(&fake, name, &sent).await.expect_err("the fake refuses");
+            let refusal = call(contract, &fake, name, &sent).await.expect_err("the fake refuses");
             assert_eq!(fake.seen(), named, "{name} with {sent}: {refusal}");
         }
     }
 }
 
 /// Each kind of failure, as the code writes it, is an error that the document knows.
-#[test]
-fn every_failure_of_the_code_fits_the_document() {
-    let document = Document::load();
+fn every_failure_of_the_code_fits_the_document(contract: &Contract) {
+    let document = contract.compiled();
     for kind in ErrorKind::SERVICE.into_iter().chain([ErrorKind::InvalidParams, ErrorKind::Internal]) {
         let failure = Failure::new(kind, "could not").hint("do").cause("because").about(&"hello".parse().unwrap());
         for failure in [failure, Failure::new(kind, "could not")] {
             let error = serde_json::to_value(error_object(failure)).unwrap();
-            document.check_error("service.upgrade", &error).unwrap();
+            let code = i64::from(kind.code());
+            let declares =
+                |m: &&Value| m["errors"].as_array().unwrap().iter().any(|e| resolve(&contract.json, e)["code"] == code);
+            // Every kind has a method of the service socket that can give it.
+            match methods(&contract.json).find(declares) {
+                Some(method) => document.check_error(name_of(method), &error).unwrap(),
+                None => assert_eq!(contract.file, "static/rpc.openrpc.json", "nothing gives {kind:?}"),
+            }
         }
+    }
+}
+
+/// A type that both sockets speak of is the same on both.
+#[test]
+fn what_both_documents_describe_is_the_same() {
+    let (service, rpc) = (Contract::service().json, Contract::rpc().json);
+    let mut count = 0;
+    for section in ["schemas", "errors", "tags"] {
+        for (name, described) in components(&rpc, section) {
+            if let Some(other) = service["components"][section].get(name) {
+                schema::assert_equal(&format!("{section}/{name}: service.sock, rpc.sock"), other, described);
+                count += 1;
+            }
+        }
+    }
+    assert!(count > 10, "they share {count} components");
+    assert_eq!(service["x-error-data"], rpc["x-error-data"]);
+    for extension in rpc["x-extensions"].as_array().unwrap() {
+        assert!(service["x-extensions"].as_array().unwrap().contains(extension), "{extension}");
     }
 }
 
@@ -385,13 +492,13 @@ fn what_the_document_does_not_say_is_refused() {
     document.check_error("service.start", &json!({ "code": -32601, "message": "no" })).unwrap();
     document.check_call("rpc.health", &Value::Null).unwrap();
     document.check_call("service.logs", &json!(["hello", 5])).unwrap();
-    document.check_event("service.log", &json!({ "name": "hello", "run": 1, "line": "" })).unwrap();
+    let line = json!({
+        "name": "hello", "run": 1, "line": "", "cursor": "hello/1/1", "at": null, "level": null, "msg": null,
+        "fields": null, "gap_bytes": 0
+    });
+    document.check_event("service.log", &line).unwrap();
     assert_eq!(document.json()["info"]["version"], "1.0.0");
     assert!(Document::parse("{}").is_err());
-}
-
-fn document() -> Value {
-    serde_json::from_str(wharf_api::SERVICE_DOCUMENT).expect("static/service.openrpc.json is JSON")
 }
 
 fn methods(document: &Value) -> impl Iterator<Item = &Value> {
@@ -399,9 +506,9 @@ fn methods(document: &Value) -> impl Iterator<Item = &Value> {
 }
 
 /// Each method of the code with its entry in the document.
-fn pairs(document: &Value) -> Vec<(&Value, MethodSchema)> {
+fn pairs<'a>(contract: &Contract, document: &'a Value) -> Vec<(&'a Value, MethodSchema)> {
     let entry = |name: &str| methods(document).find(|m| name_of(m) == name);
-    let all = service_methods().into_iter();
+    let all = (contract.coded)().into_iter();
     all.map(|code| (entry(code.name).unwrap_or_else(|| panic!("{} is not in the document", code.name)), code)).collect()
 }
 
@@ -437,15 +544,13 @@ fn assert_valid(meta_schema: &str, document: &Value) {
 }
 
 fn assert_derived<T: JsonSchema>(path: &str, described: &Value, document: &Value) {
-    let settings = SchemaSettings::default().for_serialize();
-    let coded = settings.into_generator().into_root_schema_for::<T>().to_value();
+    let coded = written::<T>();
     schema::assert_same(path, (described, document), (&coded, &coded));
 }
 
-async fn call(fake: &Arc<fake::Fake>, method: &str, params: &Value) -> Result<Value, String> {
-    let nothing = |_: &fake::Fake| to_raw_value(&()).unwrap();
-    let methods = ServiceMethods::new(fake.clone(), nothing, nothing);
-    let caller = Caller { peer: Peer { uid: 0, gid: 0, pid: 1 }, stream: None };
+async fn call(contract: &Contract, fake: &Arc<fake::Fake>, method: &str, params: &Value) -> Result<Value, String> {
+    let methods = (contract.served)(fake.clone());
+    let caller = Caller { peer: Peer { uid: 0, gid: 0, pid: 1 }, stream: None, client: None };
     let params = to_raw_value(params).unwrap();
     let reply = methods.call(&caller, method, Some(&params)).await.map_err(|e| e.to_string())?;
     Ok(serde_json::from_str(reply.get()).unwrap())

@@ -1,15 +1,51 @@
-//! The daemon: opens the journal, adopts what lives, binds the socket, serves until it is told to end.
-//! Services go on when it ends.
+//! The daemon: holds the locks and the sockets, opens the journal, adopts what lives, serves until it is
+//! told to end or another daemon takes over. Services go on when it ends.
+//!
+//! ```text
+//! seat ──> round: engine, sockets, watchdog ──> it is told to end: done
+//!   ^                     │ a taker is ready
+//!   │                     v
+//!   └──── back ──── give everything ──> away: done
+//! ```
+//!
+//! A round has a runtime of its own: when it is over, nothing of it acts any more.
 
-use std::{io::IsTerminal, path::PathBuf, sync::Arc, time::Duration};
+pub(crate) mod handover;
+mod notify;
+mod seat;
+mod signals;
 
-use tokio::signal::unix::{SignalKind, signal};
-use wharf_api::ServiceMethods;
-use wharf_engine::{Engine, Settings};
-use wharf_model::{ErrorKind, Failure};
-use wharf_runtime::Layout;
-use wharf_server::{Limits, Server, bind, lock};
+use std::{
+    io::IsTerminal,
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinHandle,
+};
+use wharf_api::{Caller, ListParams, Methods, Peer, RpcMethods, ServiceApi, ServiceMethods};
+use wharf_engine::{Audited, End, Engine, Settings};
+use wharf_model::{ErrorKind, Failure, Phase};
+use wharf_runtime::{Layout, redact::Redacting};
+use wharf_server::{Door, Leave, Limits, Server};
 use wharf_services::Catalogue;
+
+use handover::{Given, Request, Taking, Terms};
+use notify::Notify;
+use seat::Seat;
+use signals::Quit;
+
+/// How long the engine's loop may take for its last commit.
+const ENDS_WITHIN: Duration = Duration::from_secs(2);
+/// How long a first look at all recorded runs is waited for, before the service manager is told.
+const LOOKED_WITHIN: Duration = Duration::from_secs(30);
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
 /// What a daemon is started with.
 #[derive(Clone, Default)]
@@ -20,22 +56,75 @@ pub struct DaemonOptions {
     pub socket: Option<PathBuf>,
     /// Serve a raw byte echo on this Unix socket too: the floor that `cargo xtask bench` measures beside.
     pub echo_socket: Option<PathBuf>,
+    /// Take over from a daemon that runs.
+    pub replace: Option<Replace>,
+    /// A daemon that runs has started this one, and gives it everything over standard input.
+    pub is_successor: bool,
 }
 
-/// Runs the daemon in this thread until SIGINT or SIGTERM.
-pub fn run(options: DaemonOptions) -> Result<(), Failure> {
+/// How a daemon takes over from another.
+#[derive(Debug, Clone)]
+pub struct Replace {
+    /// End one that does not hand over; its clients are refused for a moment then.
+    pub force: bool,
+    /// Not in this process: where the running one is, with its environment and its log.
+    pub detach: bool,
+    /// How long calls in flight that change something may take.
+    pub patience: Duration,
+}
+
+/// How a daemon's work in this process ended.
+pub(crate) enum Ended {
+    /// It was asked to end.
+    Quit,
+    /// Another one goes on in its place.
+    Replaced,
+    /// It was never this process: the daemon that ran has started this one.
+    Succeeded { pid: u32, version: String },
+    /// No daemon runs that could start one in its place.
+    Nobody,
+}
+
+/// Runs the daemon in this thread until SIGINT or SIGTERM, or until another one takes over.
+pub(crate) fn run(options: &DaemonOptions) -> Result<Ended, Failure> {
     listen_to_events();
-    // Two workers: one may wait in a probe's system call while the other answers.
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .max_blocking_threads(64)
-        .enable_all()
-        .thread_name("wharf")
-        .build()?;
-    let ended = runtime.block_on(daemon(options));
-    // A probe or a download that hangs does not hold up the end.
-    runtime.shutdown_timeout(Duration::from_millis(500));
-    ended
+    let layout = Layout::from_env();
+    layout.create()?;
+    raise_file_limit();
+    close_memory();
+    let quit = signals::listen()?;
+    let notify = Notify::from_env();
+    let mut seat = match &options.replace {
+        _ if options.is_successor => handover::take_from_parent(&layout, options)?,
+        None => Seat::fresh(&layout, options)?,
+        Some(how) => match handover::take(&layout, options, how)? {
+            Taking::Seat(_) if how.detach => return Ok(Ended::Nobody),
+            Taking::Seat(seat) => seat,
+            Taking::Succeeded { pid, version } => return Ok(Ended::Succeeded { pid, version }),
+        },
+    };
+    // A successor inherits the way to the service manager, and is not yet the one that it counts on.
+    let is_supervised = Arc::new(AtomicBool::new(notify.is_heard() && !options.is_successor));
+    loop {
+        // Two workers: one may wait in a probe's system call while the other answers.
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .max_blocking_threads(64)
+            .enable_all()
+            .thread_name("wharf")
+            .build()?;
+        let round =
+            Round { layout: &layout, options, notify: &notify, is_supervised: &is_supervised, quit: quit.clone() };
+        let ended = runtime.block_on(round.run(seat));
+        // A probe or a download that hangs does not hold up the end.
+        runtime.shutdown_timeout(Duration::from_millis(500));
+        let Some((request, kept)) = ended? else { return Ok(Ended::Quit) };
+        tracing::info!("{} takes over", request.taker());
+        match request.give(kept, &notify, is_supervised.load(Ordering::SeqCst), &quit)? {
+            Given::Away => return Ok(Ended::Replaced),
+            Given::Back(kept) => seat = kept,
+        }
+    }
 }
 
 /// Events go to stderr: text, or with `WHARF_LOG_FORMAT=json` a JSON object a line.
@@ -43,58 +132,239 @@ fn listen_to_events() {
     let filter = tracing_subscriber::EnvFilter::try_from_env("WHARF_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
     let colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-    let events = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+    let events = tracing_subscriber::fmt().with_env_filter(filter).with_writer(|| Redacting(std::io::stderr())).with_target(false);
     let as_json = std::env::var("WHARF_LOG_FORMAT").is_ok_and(|f| f == "json");
     // A second daemon in one process (a test) keeps the first one's listener.
     let _ = if as_json { events.json().try_init() } else { events.with_ansi(colours).try_init() };
 }
 
-async fn daemon(options: DaemonOptions) -> Result<(), Failure> {
-    let DaemonOptions { catalogue, socket, echo_socket } = options;
-    let layout = Layout::from_env();
-    layout.create()?;
-    raise_file_limit();
-    // The folders may be on different paths: each belongs to one daemon.
-    let _sockets = lock(layout.sockets())?;
-    let _state = lock(layout.state())?;
-    let mut terminated = signal(SignalKind::terminate())?;
-    let mut interrupted = signal(SignalKind::interrupt())?;
-    let own_binary = std::env::current_exe()?;
-    let socket = socket.unwrap_or_else(|| layout.service_sock());
-    // Before anything is started: a path that cannot be bound ends a daemon that has done nothing yet.
-    let listener = bind(&socket)?;
-    let (engine, mut end) = Engine::start(Settings { layout, catalogue, own_binary })?;
-    tracing::info!("wharf {} listens on {}", env!("CARGO_PKG_VERSION"), socket.display());
+/// One span of work, from the start of an engine to its end.
+struct Round<'a> {
+    layout: &'a Layout,
+    options: &'a DaemonOptions,
+    notify: &'a Notify,
+    is_supervised: &'a Arc<AtomicBool>,
+    quit: Quit,
+}
 
-    let methods = Arc::new(ServiceMethods::new(Arc::new(engine.clone()), Engine::health_body, Engine::card));
-    let (quit, quitted) = tokio::sync::watch::channel(false);
-    let server = Server::new(Limits::default());
-    let serving = tokio::spawn(async move { server.serve(listener, methods, until(quitted)).await });
-    if let Some(path) = echo_socket {
-        tokio::spawn(echo(path));
+/// A taker, and what it is given. `None`: the daemon was asked to end.
+type Outcome = Option<(Request, Seat)>;
+
+impl Round<'_> {
+    async fn run(self, mut seat: Seat) -> Result<Outcome, Failure> {
+        let own_binary = std::env::current_exe()?;
+        let Self { layout, options, .. } = self;
+        let settings = Settings { layout: layout.clone(), catalogue: options.catalogue.clone(), own_binary };
+        let (engine, mut end) = Engine::start(settings)?;
+        self.take_the_seat(&mut seat)?;
+        let (post, terms) = (handover::listen(&layout.sockets())?, self.terms(&seat));
+        let Seat { locks, doors, .. } = seat;
+        let serving = Serving::begin(doors, &engine);
+        let (requests, mut takers) = mpsc::channel(1);
+        let _post = AbortOnDrop(tokio::spawn(post.hear(terms, requests)));
+        let _watchdog =
+            AbortOnDrop(tokio::spawn(attend(engine.clone(), self.notify.clone(), self.is_supervised.clone())));
+        if let Some(path) = &options.echo_socket {
+            tokio::spawn(echo(path.clone()));
+        }
+        let (mut quit, quits) = (self.quit.clone(), self.quit.clone());
+        loop {
+            let ended = tokio::select! {
+                // A sender that is gone means the same.
+                _ = quit.wait_for(|q| *q) => Ok(()),
+                end = &mut end => end.unwrap_or_else(|_| {
+                    Err(Failure::new(ErrorKind::Internal, "the engine's loop ended by a fault of its own")
+                        .hint("start the daemon again: it adopts what lives"))
+                }),
+                Some(request) = takers.recv() => {
+                    if !self.is_settled(&serving.server, &request, quits.clone()).await {
+                        continue;
+                    }
+                    engine.say_farewell();
+                    let doors = serving.leave(Leave::HandOver).await;
+                    quit_engine(&engine, end).await?;
+                    return Ok(Some((request, Seat { locks, doors, taken: None })));
+                }
+            };
+            if self.is_supervised.load(Ordering::SeqCst) {
+                self.notify.stopping();
+            }
+            match &ended {
+                Ok(()) => tracing::info!("the daemon ends; services go on"),
+                Err(failure) => tracing::error!("the daemon ends, services go on: {failure}"),
+            }
+            engine.say_farewell();
+            serving.leave(Leave::Close).await;
+            if ended.is_ok()
+                && let Err(e) = quit_engine(&engine, end).await
+            {
+                tracing::warn!("{e}");
+            }
+            return ended.map(|()| None);
+        }
     }
-    let ended = tokio::select! {
-        _ = terminated.recv() => Ok(()),
-        _ = interrupted.recv() => Ok(()),
-        end = &mut end => end.unwrap_or_else(|_| {
-            Err(Failure::new(ErrorKind::Internal, "the engine's loop ended by a fault of its own")
-                .hint("start the daemon again: it adopts what lives"))
-        }),
-    };
-    match &ended {
-        Ok(()) => tracing::info!("the daemon ends; services go on"),
-        Err(failure) => tracing::error!("the daemon ends, services go on: {failure}"),
+
+    /// The engine runs: from here on this process is the daemon.
+    fn take_the_seat(&self, seat: &mut Seat) -> Result<(), Failure> {
+        if let Some(taken) = seat.taken.take() {
+            let parting = handover::report_taken(taken, &seat.locks);
+            self.is_supervised.fetch_or(parting.is_main, Ordering::SeqCst);
+            tracing::info!("taken over from the daemon that ran");
+            if parting.quits {
+                // It was asked while it could not hear; we are asked in its place.
+                let _ = nix::sys::signal::raise(nix::sys::signal::Signal::SIGTERM);
+            }
+        }
+        for (name, door) in &mut seat.doors {
+            door.listener.own();
+            tracing::info!(
+                "wharf {} listens on {} ({name})",
+                env!("CARGO_PKG_VERSION"),
+                door.listener.path().display()
+            );
+        }
+        Ok(())
     }
-    // The receiver lives in the task that serves.
-    let _ = quit.send(true);
-    let _ = serving.await;
+
+    fn terms(&self, seat: &Seat) -> Terms {
+        let sockets = seat.doors.iter().map(|(name, door)| handover::Socket::of(name, &door.listener)).collect();
+        let named_socket = self.options.socket.clone().map(|path| std::path::absolute(&path).unwrap_or(path));
+        Terms { is_supervised: self.is_supervised.clone(), sockets, named_socket }
+    }
+
+    /// Nothing that changes something is in flight any more, or it was waited for long enough. False: the
+    /// taker has left, or the daemon is to end; then all goes on as before.
+    async fn is_settled(&self, server: &Server, request: &Request, mut quit: Quit) -> bool {
+        if self.is_supervised.load(Ordering::SeqCst) {
+            self.notify.reloading();
+        }
+        let left = async {
+            while !request.is_gone() {
+                tokio::time::sleep(LOOK_AGAIN).await;
+            }
+        };
+        let settled = tokio::select! {
+            settled = tokio::time::timeout(request.patience, server.settle()) => {
+                if settled.is_err() {
+                    tracing::warn!("a call is still in flight and is not waited for");
+                }
+                true
+            }
+            () = left => false,
+            _ = quit.wait_for(|q| *q) => false,
+        };
+        if !settled {
+            tracing::warn!("{} has left before it took over; this daemon goes on", request.taker());
+            server.go_on();
+            if self.is_supervised.load(Ordering::SeqCst) {
+                self.notify.ready("goes on");
+            }
+        }
+        settled
+    }
+}
+
+/// The sockets while they are served.
+struct Serving {
+    server: Arc<Server>,
+    leave: watch::Sender<Option<Leave>>,
+    doors: Vec<(String, JoinHandle<std::io::Result<Option<Door>>>)>,
+}
+
+impl Serving {
+    fn begin(doors: Vec<(String, Door)>, engine: &Engine) -> Self {
+        let server = Arc::new(Server::new(Limits::default()));
+        let (leave, leaving) = watch::channel(None);
+        let serve = |(name, door): (String, Door)| {
+            let (server, methods, leaving) = (server.clone(), methods(&name, engine), until_told(leaving.clone()));
+            (name, tokio::spawn(async move { server.serve_door(door, methods, leaving).await }))
+        };
+        let doors = doors.into_iter().map(serve).collect();
+        Self { server, leave, doors }
+    }
+
+    /// The doors that go on elsewhere: all of them or, where they are closed, none.
+    async fn leave(self, how: Leave) -> Vec<(String, Door)> {
+        self.leave.send_replace(Some(how));
+        let mut left = vec![];
+        for (name, served) in self.doors {
+            match served.await {
+                Ok(Ok(Some(door))) => left.push((name, door)),
+                Ok(Ok(None)) => {}
+                Ok(Err(e)) => tracing::error!("{name} could not be served: {e}"),
+                Err(e) => tracing::error!("{name} is not served any more: {e}"),
+            }
+        }
+        left
+    }
+}
+
+/// What is served at a socket: one arm a name of `seat::SOCKETS`.
+fn methods(name: &str, engine: &Engine) -> Arc<dyn Methods> {
+    let (api, health, card) = (Arc::new(engine.clone()), Engine::health_body, Engine::card);
+    if name == seat::RPC {
+        return Arc::new(Audited::new(engine, Arc::new(RpcMethods::new(api, health, card)), seat::RPC));
+    }
+    Arc::new(Audited::new(engine, Arc::new(ServiceMethods::new(api, health, card)), seat::SERVICE))
+}
+
+async fn until_told(mut leaving: watch::Receiver<Option<Leave>>) -> Leave {
+    // A sender that is gone means the end.
+    leaving.wait_for(Option::is_some).await.ok().and_then(|how| *how).unwrap_or(Leave::Close)
+}
+
+/// The loop's last commit is done when this returns: another daemon may begin.
+async fn quit_engine(engine: &Engine, end: End) -> Result<(), Failure> {
     engine.quit();
-    // Its last commit is done before another daemon may begin.
-    let stopped = matches!(ended, Ok(()));
-    if stopped && tokio::time::timeout(Duration::from_secs(2), end).await.is_err() {
-        tracing::warn!("the engine's loop did not end in time");
+    match tokio::time::timeout(ENDS_WITHIN, end).await {
+        Ok(Ok(ended)) => ended,
+        Ok(Err(_)) => Ok(()),
+        Err(_) => Err(Failure::new(ErrorKind::Timeout, "the engine's loop did not end in time")),
     }
-    ended
+}
+
+/// Tells the service manager when all is served and looked at, and from then on that the loop lives.
+async fn attend(engine: Engine, notify: Notify, is_supervised: Arc<AtomicBool>) {
+    if !is_supervised.load(Ordering::SeqCst) {
+        return;
+    }
+    // A run that hangs in a look is no reason to call the daemon not ready.
+    let _ = tokio::time::timeout(LOOKED_WITHIN, looked_at(&engine)).await;
+    notify.ready(&status(&engine));
+    let Some(every) = notify::watchdog() else { return };
+    let mut ticks = tokio::time::interval(every);
+    loop {
+        ticks.tick().await;
+        // Through the loop and back: a loop that hangs is not spoken for.
+        if engine.answers().await {
+            notify.alive(&status(&engine));
+        }
+    }
+}
+
+async fn looked_at(engine: &Engine) {
+    let caller = Caller { peer: Peer { uid: 0, gid: 0, pid: 0 }, stream: None, client: None };
+    while engine
+        .list(&caller, ListParams::default())
+        .await
+        .is_ok_and(|rows| rows.iter().any(|r| r.status == Phase::Unknown))
+    {
+        tokio::time::sleep(LOOK_AGAIN).await;
+    }
+}
+
+fn status(engine: &Engine) -> String {
+    let daemon = engine.daemon();
+    format!("{} of {} units run", daemon.units_running, daemon.units)
+}
+
+/// A task that ends with its owner.
+struct AbortOnDrop(JoinHandle<()>);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 /// Two descriptors a run, one a connection: the usual soft limit of 1,024 is for programs that use `select`.
@@ -108,9 +378,17 @@ fn raise_file_limit() {
     }
 }
 
-async fn until(mut quitted: tokio::sync::watch::Receiver<bool>) {
-    // A sender that is gone means the same.
-    let _ = quitted.wait_for(|q| *q).await;
+/// The daemon knows secrets: no core is dumped of it, and no process of its user may look into it.
+/// Services get the usual back by their exec, and the limit of cores from their policy.
+fn close_memory() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    use rustix::process::{DumpableBehavior, set_dumpable_behavior};
+    // Only the soft limit: a service's hard one is inherited from here.
+    let limited = getrlimit(Resource::RLIMIT_CORE).and_then(|(_, hard)| setrlimit(Resource::RLIMIT_CORE, 0, hard));
+    let closed = set_dumpable_behavior(DumpableBehavior::NotDumpable);
+    if limited.is_err() || closed.is_err() {
+        tracing::warn!("the daemon's memory could not be closed to others: {limited:?} {closed:?}");
+    }
 }
 
 /// One byte in, one byte out.

@@ -93,6 +93,10 @@ fn spawn(session: &Session, log: File) -> Result<Child, Trouble> {
     if let Some(home) = std::env::var_os("WHARF_HOME").filter(|v| !v.is_empty()) {
         command.env("WHARF_HOME", std::path::absolute(home)?);
     }
+    // What a service manager told this process is not meant for a daemon that outlives it.
+    for name in ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"] {
+        command.env_remove(name);
+    }
     // A group of its own: Ctrl-C in this terminal, and the end of the terminal, do not reach it.
     command.current_dir("/").process_group(0);
     command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);

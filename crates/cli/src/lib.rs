@@ -21,12 +21,14 @@ mod given;
 mod hello;
 mod json;
 mod progress;
+mod question;
 mod session;
 mod several;
 mod socket;
 mod table;
 mod trouble;
 mod verbs;
+mod policy;
 mod with;
 mod words;
 

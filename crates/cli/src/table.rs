@@ -13,6 +13,12 @@ impl Cell {
     pub(crate) fn styled(text: impl Into<String>, style: Style) -> Self {
         Self { text: text.into(), style }
     }
+
+    /// In a line of text.
+    pub(crate) fn shown(&self) -> String {
+        let style = self.style;
+        format!("{style}{}{style:#}", self.text)
+    }
 }
 
 impl<T: Into<String>> From<T> for Cell {

@@ -62,9 +62,14 @@ verbs! {
     }
     verbs {
         Run in run,
+        Why in why,
+        Graph in graph,
+        Events in events,
+        Ops in ops,
         Up in up,
         Down in down,
         Daemon in daemon,
+        Setup in setup,
         Rpc in rpc,
         Completions in completions,
         Man in man,

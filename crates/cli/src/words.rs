@@ -105,6 +105,7 @@ pub(crate) fn status(status: &Status) -> String {
             block.line("uptime", duration(status.uptime_ms));
         }
     }
+    block.maybe("says", status.status_text.clone());
     block.maybe("pid", status.pid.map(|pid| pid.to_string()));
     block.maybe("ports", ports(&status.ports));
     block.maybe("url", status.health_check_url.clone());

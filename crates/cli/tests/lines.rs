@@ -111,6 +111,18 @@ fn a_line_is_its_call() {
         ),
         ("logs -n 5 redis", "service.logs", json!({"name": "redis", "lines": 5, "follow": false})),
         ("logs -f redis", "service.logs", json!({"name": "redis", "lines": 100, "follow": true})),
+        (
+            "logs redis --since 5m --grep a.b --level error --run 7",
+            "service.logs",
+            json!({"name": "redis", "lines": 10000, "follow": false, "since": -300.0, "grep": "a.b", "level": "error",
+                   "run": 7}),
+        ),
+        (
+            "logs redis --cursor redis/42/183320 --until 2026-11-21T08:00:00Z",
+            "service.logs",
+            json!({"name": "redis", "lines": 10000, "follow": false, "until": 1_795_248_000.0,
+                   "cursor": "redis/42/183320"}),
+        ),
         ("troubleshoot redis", "service.troubleshoot", json!({"name": "redis", "lines": 50})),
         ("rpc call service.stop name=redis wait:=false", "service.stop", json!({"name": "redis", "wait": false})),
         ("rpc discover", "rpc.discover", json!({})),

@@ -42,6 +42,15 @@ const SOCKET_PATH_BYTES: usize = 107;
 /// A result as the daemon wrote it, or its error object.
 pub type Answer = Result<Box<RawValue>, ErrorObjectOwned>;
 
+/// The rpc socket of the daemon that has this service socket: `service.sock` has `rpc.sock` beside it,
+/// one that was named otherwise, `a.sock`, has `a.rpc.sock`.
+pub fn rpc_socket(service: &Path) -> PathBuf {
+    match service.file_stem().and_then(|stem| stem.to_str()) {
+        None | Some("service") => service.with_file_name("rpc.sock"),
+        Some(stem) => service.with_file_name(format!("{stem}.rpc.sock")),
+    }
+}
+
 /// Calls the daemon behind one socket. A clone shares its connections.
 #[derive(Debug, Clone)]
 pub struct Client {
@@ -51,7 +60,8 @@ pub struct Client {
 }
 
 /// Methods that look at what is there: a daemon that takes longer than `PATIENCE` is not well.
-const AT_ONCE: [&str; 5] = ["service.list", "service.status", "service.inspect", "rpc.health", "rpc.discover"];
+const AT_ONCE: [&str; 6] =
+    ["service.list", "service.status", "service.inspect", "rpc.health", "rpc.discover", "op.list"];
 const PATIENCE: std::time::Duration = std::time::Duration::from_secs(8);
 
 impl Client {
@@ -67,6 +77,16 @@ impl Client {
     /// Where the daemon is asked.
     pub fn socket(&self) -> &Path {
         &self.socket
+    }
+
+    /// The same daemon's rpc socket, where this is its service socket.
+    pub fn rpc(&self) -> Self {
+        Self::new(rpc_socket(&self.socket))
+    }
+
+    /// Whether a method is one of the service socket; the others are the rpc socket's.
+    pub fn is_of_services(method: &str) -> bool {
+        matches!(method.split('.').next(), Some("service" | "rpc"))
     }
 
     /// Calls one method. `params` is an object, an array, or null for none.
@@ -119,12 +139,20 @@ impl Client {
     }
 
     pub(crate) async fn call(&self, method: &str, params: Option<&RawValue>) -> Result<Box<RawValue>, ClientFailure> {
-        let asked = self.exchange(call::one(self.next_id(), method, params)?);
+        let request = call::one(self.next_id(), method, params)?;
         let (status, body) = if AT_ONCE.contains(&method) {
+            let asked = async {
+                match self.exchange(request.clone()).await {
+                    // The daemon ended, or closed a kept connection, and the next one can be asked the same:
+                    // these change nothing. Whether another call was begun is not known here.
+                    Err(ClientFailure::Broken { .. }) => self.exchange(request).await,
+                    answered => answered,
+                }
+            };
             let silent = |_| ClientFailure::Silent { socket: self.socket().to_owned(), seconds: PATIENCE.as_secs() };
             tokio::time::timeout(PATIENCE, asked).await.map_err(silent)??
         } else {
-            asked.await?
+            self.exchange(request).await?
         };
         call::answer(status, &body)?.map_err(ClientFailure::Answered)
     }

@@ -36,6 +36,24 @@ impl Ground {
         Self { folder, requests }
     }
 
+    /// The same, but the first so many requests are read, and their connections end without a word.
+    fn hanging_up_on(count: usize, replies: Vec<Vec<String>>) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let listener = UnixListener::bind(folder.path().join("s")).unwrap();
+        let requests = Arc::new(Mutex::new(vec![]));
+        let seen = requests.clone();
+        thread::spawn(move || {
+            for _ in 0..count {
+                converse(listener.accept().unwrap().0, &seen, &mut std::iter::empty());
+            }
+            let mut replies = replies.into_iter();
+            while let Ok((stream, _)) = listener.accept() {
+                converse(stream, &seen, &mut replies);
+            }
+        });
+        Self { folder, requests }
+    }
+
     fn socket(&self) -> PathBuf {
         self.folder.path().join("s")
     }
@@ -189,4 +207,17 @@ fn a_full_queue_is_waited_for_and_then_given_up() {
     let failure = run(Client::new(path).raw("rpc.health", json!({}))).unwrap_err();
     assert!(failure.is_unreachable(), "{failure:?}");
     assert!((1_900..4_000).contains(&began.elapsed().as_millis()), "gave up after {:?}", began.elapsed());
+}
+
+#[tokio::test]
+async fn a_look_is_asked_again_on_a_new_connection_and_a_change_is_not() {
+    // Every second request is read and not answered: the connection ends in its place.
+    let ground = Ground::hanging_up_on(1, vec![whole(r#"{"jsonrpc":"2.0","id":1,"result":[]}"#)]);
+    let client = ground.client();
+    assert_eq!(client.raw("service.list", Value::Null).await.unwrap().get(), "[]");
+    assert_eq!(ground.requests.lock().unwrap().len(), 2);
+    let ground = Ground::hanging_up_on(1, vec![whole(r#"{"jsonrpc":"2.0","id":1,"result":{}}"#)]);
+    let failure = ground.client().raw("service.restart", json!({ "name": "a" })).await.unwrap_err();
+    assert!(matches!(failure, ClientFailure::Broken { .. }), "{failure:?}");
+    assert_eq!(ground.requests.lock().unwrap().len(), 1);
 }

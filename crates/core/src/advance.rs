@@ -1,9 +1,10 @@
 //! Making an operation's first step true, and the moves that every path shares: launch, stop, over, death.
 
-use wharf_model::{ErrorKind, Exit, Failure, OpOutcome, RunId, UnitName, Want};
+use wharf_model::{EndReason, ErrorKind, Exit, Failure, GivenUp, OpOutcome, RunId, UnitName, Want};
 
 use crate::{
-    Act, Cause, Core, DeathVerdict, Effects, Life, Notice, Now, Timer,
+    Act, Cause, Core, DeathVerdict, Effects, Life, Notice, Now, Timer, Unit,
+    needs::Needs,
     unit::{Op, Step},
 };
 
@@ -17,44 +18,77 @@ enum Move {
     Remove,
     ClearAway,
     Stop,
+    /// What needs it is stopped first.
+    StopDependents,
+    /// What it needs is being stopped.
+    Leave,
     Launch,
     Follow(RunId),
 }
 
-fn next_move(op: &Op, life: &Life) -> Move {
-    match (op.steps.front(), life) {
+fn next_move(op: &Op, unit: &Unit, needed_by_live: bool) -> Move {
+    match (op.steps.front(), &unit.life) {
         (None, _) => Move::OpIsDone,
         (Some(Step::Place { begun: false, .. }), _) => Move::Place,
         (Some(Step::Remove { begun: false, .. }), _) => Move::Remove,
         (Some(Step::Place { begun: true, .. } | Step::Remove { begun: true, .. }), _) => Move::Nothing,
 
-        (Some(Step::Stop), Life::Idle) => Move::StepIsTrue,
-        (Some(Step::Stop), Life::Backoff { .. } | Life::Blocked { .. } | Life::Failed { .. }) => Move::ClearAway,
-        (Some(Step::Stop), Life::Starting { .. } | Life::Up { .. }) => Move::Stop,
-        (Some(Step::Stop), Life::Stopping { cause: Cause::Death { .. }, .. }) => Move::Stop,
-        (Some(Step::Stop), Life::Stopping { cause: Cause::Asked, .. } | Life::Unknown { .. }) => Move::Nothing,
+        (Some(Step::Stop { .. }), Life::Idle) => Move::StepIsTrue,
+        (
+            Some(Step::Stop { .. }),
+            Life::Backoff { .. } | Life::Blocked { .. } | Life::Waiting { .. } | Life::Failed { .. },
+        ) => Move::ClearAway,
+        (Some(Step::Stop { with_dependents: true }), Life::Starting { .. } | Life::Up { .. }) if needed_by_live => {
+            Move::StopDependents
+        }
+        (Some(Step::Stop { .. }), Life::Starting { .. } | Life::Up { .. }) => Move::Stop,
+        (Some(Step::Stop { .. }), Life::Stopping { cause: Cause::Death { .. } | Cause::Final { .. }, .. }) => {
+            Move::Stop
+        }
+        (
+            Some(Step::Stop { .. }),
+            Life::Stopping { cause: Cause::Asked | Cause::Need { .. } | Cause::Idle | Cause::Done, .. }
+            | Life::Unknown { .. },
+        ) => Move::Nothing,
 
         (Some(Step::Start { .. }), Life::Up { .. }) => Move::StepIsTrue,
+        // A job that was quick: what was asked for has happened.
+        (Some(Step::Start { run: Some(_) }), Life::Idle) if unit.done => Move::StepIsTrue,
         (Some(Step::Start { run: None }), Life::Starting { run, .. }) => Move::Follow(*run),
         (
             Some(Step::Start { run: None }),
-            Life::Idle | Life::Backoff { .. } | Life::Blocked { .. } | Life::Failed { .. },
+            Life::Idle | Life::Backoff { .. } | Life::Blocked { .. } | Life::Waiting { .. } | Life::Failed { .. },
         ) => Move::Launch,
         // A run of ours that ends tells the operation itself.
-        (Some(Step::Start { .. }), _) => Move::Nothing,
+        (
+            Some(Step::Start { .. }),
+            Life::Idle
+            | Life::Starting { .. }
+            | Life::Backoff { .. }
+            | Life::Blocked { .. }
+            | Life::Waiting { .. }
+            | Life::Failed { .. }
+            | Life::Stopping { .. }
+            | Life::Unknown { .. },
+        ) => Move::Nothing,
     }
 }
 
 impl Core {
     /// One move of the unit's operation; true where another may follow.
     pub(crate) fn advance(&mut self, now: Now, name: &UnitName, fx: &mut Effects) -> bool {
+        let needed_by_live = self.has_live_dependents(name);
         let Some(unit) = self.units.get_mut(name) else { return false };
+        let runs = matches!(unit.life, Life::Starting { .. } | Life::Up { .. });
         let found = match &unit.op {
-            Some(op) => next_move(op, &unit.life),
+            _ if unit.leaving.is_some() && runs && !needed_by_live => Move::Leave,
+            Some(op) => next_move(op, unit, needed_by_live),
             None if matches!(unit.life, Life::Unknown { .. }) => Move::Nothing,
             None if !unit.waiting.is_empty() => Move::NextAsk,
             // Nobody has to ask for what is wanted: whatever emptied it, it is filled again.
-            None if unit.want == Want::Up && !unit.held && unit.life == Life::Idle && unit.is_placed() => Move::Launch,
+            None if unit.life == Life::Idle && unit.starts_by_itself() => Move::Launch,
+            None if matches!(unit.life, Life::Waiting { .. }) && unit.is_wanted() && !unit.held => Move::Launch,
+            None if unit.life == Life::Idle && unit.used && unit.want == Want::OnDemand => Move::Launch,
             None => Move::Nothing,
         };
         match found {
@@ -79,11 +113,17 @@ impl Core {
                 self.begin_stop(now, name, Cause::Asked, fx);
                 return false;
             }
-            Move::Launch => {
-                let run = self.launch(now, name, fx);
-                self.follow(name, run);
+            Move::StopDependents => {
+                self.stop_dependents(name);
                 return false;
             }
+            Move::Leave => {
+                if let Some(need) = unit.leaving.take() {
+                    self.begin_stop(now, name, Cause::Need { unit: need }, fx);
+                }
+                return false;
+            }
+            Move::Launch => return self.launch_or_wait(now, name, fx),
             Move::Follow(run) => {
                 self.follow(name, run);
                 return false;
@@ -119,19 +159,48 @@ impl Core {
                 *begun = true;
                 fx.acts.push(Act::Remove { unit, op: id, removal: *removal });
             }
-            Some(Step::Stop | Step::Start { .. }) | None => {}
+            Some(Step::Stop { .. } | Step::Start { .. }) | None => {}
         }
+    }
+
+    /// Launches where what it needs is there; else it waits, and whoever asked is told what cannot come.
+    fn launch_or_wait(&mut self, now: Now, name: &UnitName, fx: &mut Effects) -> bool {
+        self.use_needs(name);
+        let (reason, hopeless) = match self.needs_of(name) {
+            Needs::Met => {
+                let run = self.launch(now, name, fx);
+                self.follow(name, run);
+                return false;
+            }
+            Needs::Coming(reason) => (reason, false),
+            Needs::Missing(reason) => (reason, true),
+        };
+        let Some(unit) = self.units.get_mut(name) else { return false };
+        unit.last_error = Some(reason.message.clone());
+        unit.life = Life::Waiting { reason: reason.clone() };
+        if hopeless && unit.op.is_some() {
+            self.fail(now, name, reason, fx);
+            return true;
+        }
+        false
     }
 
     /// A new run. Its intent is in the records of this step, so it is durable before the act.
     pub(crate) fn launch(&mut self, now: Now, name: &UnitName, fx: &mut Effects) -> RunId {
         let run = self.new_run();
         let Some(unit) = self.units.get_mut(name) else { return run };
-        unit.life = Life::Starting { run, pid: None, since_ms: now.boot_ms };
+        let until = now.boot_ms.saturating_add(unit.policy.start_timeout_ms);
+        unit.life = Life::Starting { run, pid: None, since_ms: now.boot_ms, until_ms: until };
         unit.started_at_ms = Some(now.wall_ms);
         unit.last_health = None;
         unit.probing = false;
-        let until = now.boot_ms.saturating_add(unit.policy.start_timeout_ms);
+        unit.done = false;
+        unit.used = false;
+        unit.leaving = None;
+        unit.notified = false;
+        unit.status_text = None;
+        unit.log_fault = None;
+        unit.watchdog = None;
         fx.acts.push(Act::Launch { unit: name.clone(), run });
         self.schedule(until, name, run, Timer::StartTimeout);
         run
@@ -145,28 +214,65 @@ impl Core {
             return;
         }
         let Some(run) = unit.life.run() else { return };
-        unit.life = Life::Stopping { run, pid: unit.life.pid(), cause, exit: None, killed: false };
         unit.probing = false;
         let until = now.boot_ms.saturating_add(unit.policy.stop_timeout_ms);
+        unit.life = Life::Stopping { run, pid: unit.life.pid(), cause, exit: None, killed: false, until_ms: until };
         fx.acts.push(Act::Terminate { unit: name.clone(), run });
         self.schedule(until, name, run, Timer::Kill);
     }
 
     /// No process of the run lives.
     pub(crate) fn over(&mut self, now: Now, name: &UnitName, fx: &mut Effects) {
+        self.ended(now, name, true, fx);
+    }
+
+    /// A run is over. One that was never `made` has no end that anybody could tell of.
+    pub(crate) fn ended(&mut self, now: Now, name: &UnitName, made: bool, fx: &mut Effects) {
         let Some(unit) = self.units.get_mut(name) else { return };
         let life = std::mem::replace(&mut unit.life, Life::Idle);
-        let Life::Stopping { run, cause, exit, .. } = life else {
+        let Life::Stopping { run, cause, exit, killed, .. } = life else {
             unit.life = life;
             return;
         };
         unit.probing = false;
         unit.started_at_ms = None;
-        unit.last_exit = Some(exit.unwrap_or(Exit::Unknown));
+        let exit = exit.unwrap_or(Exit::Unknown);
+        let reason = match (&cause, killed, &exit) {
+            (_, _, Exit::HostRebooted) => EndReason::HostRebooted,
+            (Cause::Asked, true, _) => EndReason::Killed,
+            (
+                Cause::Asked
+                | Cause::Need { .. }
+                | Cause::Idle
+                | Cause::Done
+                | Cause::Death { .. }
+                | Cause::Final { .. },
+                _,
+                _,
+            ) => cause.end(),
+        };
+        unit.status_text = None;
+        unit.log_fault = None;
         fx.acts.push(Act::Forget { unit: name.clone(), run });
+        if made {
+            unit.last_exit = Some(exit.clone());
+            unit.last_run = Some(run);
+            unit.last_end = Some(reason);
+            fx.notices.push(Notice::Ended { unit: name.clone(), run, exit, reason });
+        }
         match cause {
-            Cause::Asked => unit.last_error = None,
-            Cause::Death { reason, healthy_for_ms } => self.death(now, name, run, reason, healthy_for_ms, fx),
+            Cause::Asked | Cause::Need { .. } | Cause::Idle => unit.last_error = None,
+            Cause::Done => {
+                unit.last_error = None;
+                unit.done = true;
+                unit.deaths.heal();
+            }
+            Cause::Death { reason, healthy_for_ms, .. } => self.death(now, name, run, reason, healthy_for_ms, fx),
+            Cause::Final { reason } => {
+                if unit.is_wanted() {
+                    self.give_up(now, name, run, reason, GivenUp::ExitRule, fx);
+                }
+            }
         }
     }
 
@@ -182,30 +288,51 @@ impl Core {
     ) {
         let Some(unit) = self.units.get_mut(name) else { return };
         unit.last_error = Some(reason.message.clone());
-        if unit.want != Want::Up {
+        if !unit.is_wanted() {
             return;
         }
-        let mut told = reason.clone();
         match unit.deaths.record(now.boot_ms, healthy_for_ms, &unit.policy.restart) {
             DeathVerdict::Again { after_ms, attempt } => {
                 let until_ms = now.boot_ms + after_ms;
-                unit.life = Life::Backoff { until_ms, reason };
+                unit.life = Life::Backoff { until_ms, reason: reason.clone() };
                 fx.notices.push(Notice::Retry { unit: name.clone(), attempt, after_ms });
-                let hint = format!("Wharf tries again in {} s; see: wharf logs {name}", after_ms / 1000);
-                told.hint.get_or_insert(hint);
-                self.schedule(until_ms, name, RunId(0), Timer::Retry);
+                if after_ms == 0 {
+                    // Nothing to wait for: the next run is in the records of this same step.
+                    self.due(now, name, RunId(0), Timer::Retry, fx);
+                } else {
+                    self.schedule(until_ms, name, RunId(0), Timer::Retry);
+                }
+                if self.starts_by(name, run) {
+                    let mut told = reason;
+                    let hint = format!("Wharf tries again in {} s; see: wharf logs {name}", after_ms / 1000);
+                    told.hint.get_or_insert(hint);
+                    self.fail(now, name, told, fx);
+                }
             }
-            DeathVerdict::Enough { deaths } => {
-                let message = format!("{name} has failed {deaths} times, not restarting: {}", reason.message);
-                unit.last_error = Some(message.clone());
+            DeathVerdict::Enough { deaths, rule } => {
+                let times = if deaths == 1 { "once".to_owned() } else { format!("{deaths} times") };
+                let message = format!("{name} has failed {times}, not restarting: {}", reason.message);
                 let hint =
                     format!("check its configuration and dependencies: wharf logs {name}; then: wharf start {name}");
-                told = Failure { message, hint: Some(hint), ..reason };
-                unit.life = Life::Failed { reason: told.clone() };
+                let told = Failure { message, hint: Some(hint), ..reason };
+                self.give_up(now, name, run, told, rule, fx);
             }
         }
+    }
+
+    /// It stays down. Where its policy says so it is tried once more after a long time.
+    fn give_up(&mut self, now: Now, name: &UnitName, run: RunId, reason: Failure, rule: GivenUp, fx: &mut Effects) {
+        let Some(unit) = self.units.get_mut(name) else { return };
+        unit.last_error = Some(reason.message.clone());
+        let slow_ms = unit.policy.restart.slow_retry_s.saturating_mul(1000);
+        let again = slow_ms > 0 && rule == GivenUp::RestartIntensity;
+        let retry_at_ms = again.then(|| now.boot_ms.saturating_add(slow_ms));
+        unit.life = Life::Failed { reason: reason.clone(), rule, retry_at_ms };
+        if let Some(at) = retry_at_ms {
+            self.schedule(at, name, RunId(0), Timer::Retry);
+        }
         if self.starts_by(name, run) {
-            self.fail(now, name, told, fx);
+            self.fail(now, name, reason, fx);
         }
     }
 
@@ -226,13 +353,13 @@ impl Core {
         if asked && first_start {
             // Refused to whoever asked: it does not stay wanted behind their back.
             unit.want = Want::Down;
-            unit.life = Life::Failed { reason: failure.clone() };
+            unit.life = refused(&failure);
             self.fail(now, name, failure, fx);
             return;
         }
         if asked {
             // It ran before, so it is tried again; whoever asked is told now.
-            unit.life = Life::Failed { reason: failure.clone() };
+            unit.life = refused(&failure);
             self.fail(now, name, failure.clone(), fx);
         }
         let Some(unit) = self.units.get_mut(name) else { return };
@@ -255,4 +382,8 @@ impl Core {
             }
         }
     }
+}
+
+fn refused(failure: &Failure) -> Life {
+    Life::Failed { reason: failure.clone(), rule: GivenUp::StartRefused, retry_at_ms: None }
 }

@@ -44,7 +44,7 @@ fn admit(unit: &Unit, ask: &Ask) -> Admission {
             let same = ask.declared.as_ref().is_some_and(|d| d.with == unit.with);
             if same { Admission::Join } else { Admission::Wait }
         }
-        (OpKind::Restart, Goal::Restart) | (OpKind::Stop, Goal::Stop { .. }) => Admission::Join,
+        (OpKind::Restart, Goal::Restart) | (OpKind::Stop, Goal::Stop { retire: false, .. }) => Admission::Join,
         (OpKind::Start | OpKind::Restart, Goal::Stop { .. } | Goal::Delete(_)) => Admission::Supersede,
         // A download does not hold up a stop. What it places is found by the next install.
         (OpKind::Install | OpKind::Build | OpKind::Upgrade, Goal::Stop { .. })
@@ -76,7 +76,7 @@ impl Core {
         match admit(unit, &ask) {
             Admission::Begin => self.begin(now, ticket, ask, fx),
             Admission::Join => {
-                if let Goal::Stop { keep_want: false } = ask.goal {
+                if let (Goal::Stop { keep_want: false, .. }, Want::Up | Want::OnDemand) = (&ask.goal, unit.want) {
                     unit.want = Want::Down;
                 }
                 let Some(op) = unit.op.as_mut() else { return };
@@ -124,7 +124,7 @@ impl Core {
             let nothing_came_of_it =
                 self.units.get(&name).is_some_and(|u| u.op.is_none() && u.last_saved.is_none() && !u.is_placed());
             if nothing_came_of_it {
-                self.units.remove(&name);
+                self.drop_unit(&name, fx);
             }
         } else if already_true {
             let id = self.new_op();
@@ -143,14 +143,12 @@ impl Core {
         if let Err(failure) = self.prepare(now, &ask) {
             // Refused: nothing of it stays, but for the parameters where only a port is in the way:
             // the hint names what to change in them.
-            let mut as_it_was = before;
+            let now_needs = self.units.get(&ask.unit).map(|u| u.policy.clone()).unwrap_or_default();
+            self.index_needs(&ask.unit, &now_needs.needs, &before.policy.needs);
+            self.units.insert(ask.unit.clone(), before);
             if let (ErrorKind::PortTaken, Some(declared)) = (failure.kind, &ask.declared) {
-                as_it_was.with = declared.with.clone();
-                as_it_was.policy = declared.policy.clone();
-                as_it_was.wishes = declared.wishes.clone();
-                as_it_was.needs_install = declared.needs_install;
+                self.take_over(&ask.unit, declared);
             }
-            self.units.insert(ask.unit.clone(), as_it_was);
             fx.answers.push(Answer { ticket, result: Err(failure.about(&ask.unit)) });
             return;
         }
@@ -160,7 +158,7 @@ impl Core {
             kind: kind(&ask.goal),
             began_at_ms: now.wall_ms,
             tickets: vec![],
-            steps: steps(&before, &ask.goal),
+            steps: steps(unit, &ask.goal),
             fallback: None,
             failure: None,
         };
@@ -175,6 +173,9 @@ impl Core {
         }
         fx.records.push(Record::Op(running));
         unit.op = Some(op);
+        if unit.policy != before.policy {
+            self.see_to_run(now, &ask.unit, fx);
+        }
     }
 
     /// Takes over what was declared and what is wanted, or refuses.
@@ -197,32 +198,49 @@ impl Core {
         // Restart and upgrade bring no parameters: theirs were read before they had to wait, perhaps.
         let brings = !matches!(ask.goal, Goal::Restart | Goal::Upgrade { .. });
         if let Some(declared) = ask.declared.as_ref().filter(|d| brings || d.with == unit.with) {
-            unit.with = declared.with.clone();
-            unit.policy = declared.policy.clone();
-            unit.wishes = declared.wishes.clone();
-            unit.needs_install = declared.needs_install;
+            if let Some(ring) = self.cycle(name, &declared.policy.needs) {
+                return Err(Failure::new(
+                    ErrorKind::InvalidParams,
+                    format!("units would need each other in a ring: {ring}"),
+                )
+                .hint("leave one of these needs out, or make it soft and start them by hand"));
+            }
+            self.take_over(name, declared);
         }
+        let Some(unit) = self.units.get_mut(name) else { return Err(not_installed(name)) };
         if (starts || matches!(ask.goal, Goal::Upgrade { .. })) && !unit.is_placed() {
             return Err(not_installed(name));
         }
         if starts && unit.want == Want::Retired {
             return Err(Failure::new(ErrorKind::Conflict, format!("{name} is retired"))
-                .hint("delete and install it to use it again"));
+                .hint(format!("wharf install {name} takes it back into use")));
         }
         match ask.goal {
             Goal::Start { .. } => {
-                unit.want = Want::Up;
+                unit.want = up(unit);
                 unit.held = false;
+                unit.done = false;
             }
             Goal::Restart => {
                 unit.held = false;
-                unit.want = Want::Up;
+                unit.want = up(unit);
+                unit.done = false;
                 unit.restart_count += 1;
                 unit.last_restart_ms = Some(now.wall_ms);
             }
-            Goal::Stop { keep_want: false } | Goal::Delete(_) => unit.want = Want::Down,
-            Goal::Stop { keep_want: true } => unit.held = true,
-            Goal::Install { .. } | Goal::Build { .. } | Goal::Upgrade { .. } => {}
+            Goal::Stop { retire: true, .. } => unit.want = Want::Retired,
+            Goal::Stop { keep_want: false, .. } | Goal::Delete(_) => {
+                if unit.want != Want::Retired {
+                    unit.want = Want::Down;
+                }
+            }
+            Goal::Stop { keep_want: true, .. } => unit.held = true,
+            Goal::Install { .. } | Goal::Build { .. } => {
+                if unit.want == Want::Retired {
+                    unit.want = Want::Down;
+                }
+            }
+            Goal::Upgrade { .. } => {}
         }
         if starts {
             // Somebody looked at it and asked again: earlier deaths are not held against it.
@@ -235,6 +253,7 @@ impl Core {
                 .while_doing(format_args!("start {name}"))
                 .hint(format!("stop {rival}, or let Wharf choose: wharf start {name} --port {port}=auto")));
             }
+            self.pull(name)?;
         }
         Ok(())
     }
@@ -243,6 +262,15 @@ impl Core {
     pub(crate) fn finish(&mut self, now: Now, name: &UnitName, outcome: OpOutcome, fx: &mut Effects) {
         let Some(unit) = self.units.get_mut(name) else { return };
         let Some(op) = unit.op.take() else { return };
+        let unit = match op.steps.front() {
+            // A stop that was given up: what waited for it to be over looks again.
+            Some(Step::Stop { .. }) => {
+                self.wake_neighbours(name);
+                let Some(unit) = self.units.get_mut(name) else { return };
+                unit
+            }
+            Some(Step::Place { .. } | Step::Start { .. } | Step::Remove { .. }) | None => unit,
+        };
         let ended = unit.operation(&op, Some(now.wall_ms), outcome);
         for ticket in op.tickets {
             let result = match &ended.outcome {
@@ -262,7 +290,7 @@ impl Core {
         let failure = failure.while_doing(format_args!("{} {name}", op.kind)).about(name);
         if let Some(old) = op.fallback.take() {
             op.failure = Some(failure.hint(format!("version {} runs again; wharf logs {name}", old.version)));
-            op.steps = VecDeque::from([Step::Stop, Step::Start { run: None }]);
+            op.steps = VecDeque::from([Step::Stop { with_dependents: false }, Step::Start { run: None }]);
             unit.installed = Some(old);
             return;
         }
@@ -277,6 +305,7 @@ impl Core {
 
 fn steps(unit: &Unit, goal: &Goal) -> VecDeque<Step> {
     let start = Step::Start { run: None };
+    let stop = Step::Stop { with_dependents: false };
     let steps = match goal {
         Goal::Install { version, reset } => {
             vec![Step::Place { version: version.clone(), reset: *reset, build: false, begun: false }]
@@ -284,17 +313,27 @@ fn steps(unit: &Unit, goal: &Goal) -> VecDeque<Step> {
         Goal::Build { version } => {
             vec![Step::Place { version: version.clone(), reset: false, build: true, begun: false }]
         }
+        // A schedule is only armed: when it runs is the schedule's to say.
+        Goal::Start { reset: false } if unit.policy.schedule.is_some() => vec![],
         Goal::Start { reset: false } => vec![start],
-        Goal::Start { reset: true } | Goal::Restart => vec![Step::Stop, start],
-        Goal::Stop { .. } => vec![Step::Stop],
-        Goal::Delete(removal) => vec![Step::Stop, Step::Remove { removal: *removal, begun: false }],
+        // Those that need it go on meanwhile: it is back in a moment.
+        Goal::Start { reset: true } | Goal::Restart => vec![stop, start],
+        Goal::Stop { .. } => vec![Step::Stop { with_dependents: true }],
+        Goal::Delete(removal) => {
+            vec![Step::Stop { with_dependents: true }, Step::Remove { removal: *removal, begun: false }]
+        }
         Goal::Upgrade { version } => {
             let place = Step::Place { version: version.clone(), reset: false, build: false, begun: false };
-            let runs = unit.want == Want::Up && unit.life.run().is_some();
-            if runs { vec![place, Step::Stop, start] } else { vec![place] }
+            let runs = unit.is_wanted() && unit.life.run().is_some();
+            if runs { vec![place, stop, start] } else { vec![place] }
         }
     };
     steps.into()
+}
+
+/// What a start makes wanted.
+fn up(unit: &Unit) -> Want {
+    if unit.policy.on_demand.is_some() { Want::OnDemand } else { Want::Up }
 }
 
 fn not_installed(name: &UnitName) -> Failure {

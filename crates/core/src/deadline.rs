@@ -1,8 +1,8 @@
 //! Deadlines. Each carries the run that it was made for, so an old one changes nothing.
 
-use wharf_model::{ErrorKind, Failure, RunId, UnitName};
+use wharf_model::{EndReason, ErrorKind, Failure, RunId, UnitName};
 
-use crate::{Act, Cause, Core, Effects, Life, Now};
+use crate::{Act, Cause, Core, Effects, Life, Now, needs::Needs};
 
 /// After SIGKILL, how long until the callers are told that it does not help.
 const UNKILLABLE_MS: u64 = 5_000;
@@ -12,14 +12,23 @@ const UNKILLABLE_MS: u64 = 5_000;
 pub enum Timer {
     /// The next probe.
     Probe,
+    /// It has lived long enough to count as ready: nothing of it can be asked.
+    Ready,
     /// It should be ready by now.
     StartTimeout,
+    /// It should have said by now that it is alive.
+    Watchdog,
     /// It should have ended by now: SIGKILL.
     Kill,
     /// It should be gone by now, SIGKILL was sent.
     Unkillable,
     /// A wait for the next start is over.
     Retry,
+}
+
+impl Timer {
+    /// How many kinds there are.
+    pub(crate) const COUNT: usize = Self::Retry as usize + 1;
 }
 
 impl Core {
@@ -29,11 +38,14 @@ impl Core {
                 break;
             }
             let Some((_, name, run, timer)) = self.deadlines.pop_first() else { break };
+            if let Some(unit) = self.units.get_mut(&name) {
+                unit.timers[timer as usize] = None;
+            }
             self.due(now, &name, run, timer, fx);
         }
     }
 
-    fn due(&mut self, now: Now, name: &UnitName, run: RunId, timer: Timer, fx: &mut Effects) {
+    pub(crate) fn due(&mut self, now: Now, name: &UnitName, run: RunId, timer: Timer, fx: &mut Effects) {
         let Some(unit) = self.units.get_mut(name) else { return };
         if timer != Timer::Retry && unit.life.run() != Some(run) {
             return;
@@ -44,22 +56,29 @@ impl Core {
                 unit.probing = true;
                 fx.acts.push(Act::Probe { unit: name.clone(), run });
             }
-            (Timer::StartTimeout, Life::Starting { .. }) => {
-                let seconds = unit.policy.start_timeout_ms / 1000;
+            (Timer::Ready, Life::Starting { pid: Some(pid), .. }) => {
+                let pid = *pid;
+                self.got_ready(now, name, run, pid, false, fx);
+            }
+            (Timer::StartTimeout, Life::Starting { since_ms, until_ms, .. }) if *until_ms <= now.boot_ms => {
+                let seconds = (*until_ms - *since_ms) / 1000;
                 let last = unit.last_health.as_ref().map(|(_, h)| h.detail.clone());
                 let mut reason = Failure::new(ErrorKind::Timeout, format!("{name} was not ready within {seconds} s"))
                     .hint(format!("see what it does: wharf logs {name}"));
                 reason.causes.extend(last.map(|l| format!("last probe: {l}")));
-                self.begin_stop(now, name, Cause::Death { reason, healthy_for_ms: 0 }, fx);
+                let end = EndReason::ReadyTimeout;
+                self.begin_stop(now, name, Cause::Death { reason, end, healthy_for_ms: 0 }, fx);
             }
-            (Timer::Kill, Life::Stopping { killed, .. }) => {
+            (Timer::Watchdog, Life::Up { .. }) => self.watchdog_due(now, name, run, fx),
+            (Timer::Kill, Life::Stopping { killed, until_ms, .. }) if *until_ms <= now.boot_ms => {
                 *killed = true;
                 fx.acts.push(Act::Kill { unit: name.clone(), run });
                 self.schedule(now.boot_ms.saturating_add(UNKILLABLE_MS), name, run, Timer::Unkillable);
             }
-            (Timer::Unkillable, Life::Stopping { .. }) => {
+            (Timer::Unkillable, Life::Stopping { until_ms, .. }) => {
                 let message = format!("{name} does not end, not even by SIGKILL (a process waits inside the kernel)");
                 unit.last_error = Some(message.clone());
+                *until_ms = now.boot_ms + UNKILLABLE_MS;
                 self.schedule(now.boot_ms + UNKILLABLE_MS, name, run, Timer::Kill);
                 self.fail(now, name, Failure::new(ErrorKind::Timeout, message), fx);
             }
@@ -70,10 +89,51 @@ impl Core {
                     unit.restart_count += 1;
                     unit.last_restart_ms = Some(now.wall_ms);
                 }
-                self.launch(now, name, fx);
+                self.retry(now, name, fx);
+            }
+            (Timer::Retry, Life::Failed { retry_at_ms: Some(at), .. }) if *at <= now.boot_ms => {
+                unit.restart_count += 1;
+                unit.last_restart_ms = Some(now.wall_ms);
+                self.retry(now, name, fx);
             }
             // The unit has moved on since the deadline was made.
-            (Timer::Probe | Timer::StartTimeout | Timer::Kill | Timer::Unkillable | Timer::Retry, _) => {}
+            (
+                Timer::Probe
+                | Timer::Ready
+                | Timer::StartTimeout
+                | Timer::Watchdog
+                | Timer::Kill
+                | Timer::Unkillable
+                | Timer::Retry,
+                _,
+            ) => {}
         }
+    }
+
+    /// A wait is over: it starts, if what it needs is there. `advance` sees to that.
+    pub(crate) fn retry(&mut self, now: Now, name: &UnitName, fx: &mut Effects) {
+        self.use_needs(name);
+        match self.needs_of(name) {
+            Needs::Met => drop(self.launch(now, name, fx)),
+            Needs::Coming(reason) | Needs::Missing(reason) => {
+                if let Some(unit) = self.units.get_mut(name) {
+                    unit.life = Life::Waiting { reason };
+                }
+            }
+        }
+    }
+
+    fn watchdog_due(&mut self, now: Now, name: &UnitName, run: RunId, fx: &mut Effects) {
+        let Some(unit) = self.units.get_mut(name) else { return };
+        let Some((seen_ms, period_ms)) = unit.watchdog else { return };
+        let due_ms = seen_ms.saturating_add(period_ms);
+        if due_ms > now.boot_ms {
+            self.schedule(due_ms, name, run, Timer::Watchdog);
+            return;
+        }
+        let message = format!("{name} has not said that it is alive for {period_ms} ms (watchdog)");
+        let reason = Failure::new(ErrorKind::ServiceFailed, message).about(name);
+        let end = EndReason::WatchdogTimeout;
+        self.begin_stop(now, name, Cause::Death { reason, end, healthy_for_ms: 0 }, fx);
     }
 }

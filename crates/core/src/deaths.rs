@@ -1,12 +1,15 @@
 //! Restart intensity: a pure function over times of death (after Erlang's supervisor).
 
 use serde::{Deserialize, Serialize};
-use wharf_model::Restart;
+use wharf_model::{GivenUp, Restart};
 
 /// The deaths of a unit that still count, in milliseconds since the machine was started.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Deaths {
     times: Vec<u64>,
+    /// Those that the breaker counts: health forgives none of them.
+    #[serde(default)]
+    flaps: Vec<u64>,
 }
 
 /// What a death means.
@@ -23,36 +26,57 @@ pub enum Verdict {
     Enough {
         /// How many.
         deaths: u32,
+        /// By which rule.
+        rule: GivenUp,
     },
 }
 
 impl Deaths {
     /// Counts a death. `healthy_for_ms`: how long it had been healthy without a break.
     pub fn record(&mut self, now_ms: u64, healthy_for_ms: u64, policy: &Restart) -> Verdict {
-        if healthy_for_ms >= policy.stable_s.saturating_mul(1000) {
+        // What was never healthy is not forgiven, however short the time that health must last.
+        if healthy_for_ms > 0 && healthy_for_ms >= policy.stable_s.saturating_mul(1000) {
             self.times.clear();
         }
-        let window_ms = policy.window_s.saturating_mul(1000);
-        // A time that lies ahead is from before the machine was started anew.
-        self.times.retain(|t| *t <= now_ms && now_ms - *t < window_ms);
-        self.times.push(now_ms);
-        let deaths = self.times.len() as u32;
-        if deaths > policy.budget {
-            return Verdict::Enough { deaths };
+        count(&mut self.times, now_ms, policy.window_s);
+        count(&mut self.flaps, now_ms, policy.flap_window_s);
+        let (deaths, flaps) = (self.times.len() as u32, self.flaps.len() as u32);
+        if policy.budget == 0 {
+            return Verdict::Enough { deaths, rule: GivenUp::NeverRestarted };
         }
-        let doubled = 1000u64 << (deaths - 1).min(20);
+        if policy.flap_budget > 0 && flaps > policy.flap_budget {
+            return Verdict::Enough { deaths: flaps, rule: GivenUp::Flapping };
+        }
+        if deaths > policy.budget {
+            return Verdict::Enough { deaths, rule: GivenUp::RestartIntensity };
+        }
+        let doubled = policy.delay_ms.saturating_mul(1 << (deaths - 1).min(20));
         Verdict::Again { after_ms: doubled.min(policy.max_delay_s.saturating_mul(1000)), attempt: deaths }
     }
 
-    /// All are forgiven.
+    /// It has been healthy for long enough: what is not the breaker's is forgiven.
+    pub fn heal(&mut self) {
+        self.times.clear();
+    }
+
+    /// Somebody has looked at it: all are forgiven.
     pub fn forgive(&mut self) {
         self.times.clear();
+        self.flaps.clear();
     }
 
     /// How many still count.
     pub fn count(&self) -> u32 {
         self.times.len() as u32
     }
+}
+
+/// Adds a death to a list that keeps those of its window.
+fn count(times: &mut Vec<u64>, now_ms: u64, window_s: u64) {
+    let window_ms = window_s.saturating_mul(1000);
+    // A time that lies ahead is from before the machine was started anew.
+    times.retain(|t| *t <= now_ms && now_ms - *t < window_ms);
+    times.push(now_ms);
 }
 
 #[cfg(test)]
@@ -97,6 +121,23 @@ mod tests {
             deaths.record(1_728_000_000 + n, 0, &policy);
         }
         assert_eq!(after(deaths.record(20_000, 0, &policy)), Some(1));
+    }
+
+    #[test]
+    fn a_unit_that_dies_and_heals_all_day_trips_the_breaker() {
+        let (mut deaths, policy) = (Deaths::default(), Restart { flap_budget: 10, ..Restart::default() });
+        for n in 0..10 {
+            assert_eq!(after(deaths.record(n * 100_000, 70_000, &policy)), Some(1));
+        }
+        let verdict = deaths.record(1_000_000, 70_000, &policy);
+        assert_eq!(verdict, Verdict::Enough { deaths: 11, rule: GivenUp::Flapping });
+    }
+
+    #[test]
+    fn a_budget_of_none_restarts_nothing_and_says_so() {
+        let policy = Restart { budget: 0, ..Restart::default() };
+        let verdict = Deaths::default().record(0, 0, &policy);
+        assert_eq!(verdict, Verdict::Enough { deaths: 1, rule: GivenUp::NeverRestarted });
     }
 
     #[test]

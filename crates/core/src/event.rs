@@ -5,13 +5,14 @@ use std::{
     sync::Arc,
 };
 
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use wharf_model::{Exit, Failure, Health, Installed, OpId, Operation, Phase, Policy, RunId, UnitName};
+use wharf_model::{EndReason, Exit, Failure, Health, Installed, OpId, Operation, Phase, Policy, RunId, UnitName};
 
 use crate::Saved;
 
 /// The time of a step. The core has no clock of its own.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Now {
     /// Milliseconds since the machine was started, suspend included. All decisions are made by it.
     pub boot_ms: u64,
@@ -20,19 +21,21 @@ pub struct Now {
 }
 
 /// By which a caller is found again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Ticket(pub u64);
 
 /// The ports of a unit: the number that is asked for, or none for "any free one".
 pub type Wishes = BTreeMap<String, Option<u16>>;
 
 /// What the service's code says for these parameters.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Declared {
     /// The parameters, checked.
     pub with: Arc<Value>,
-    /// How it is supervised.
-    pub policy: Policy,
+    /// How it is supervised, changes included.
+    pub policy: Arc<Policy>,
+    /// What its operator changed in the policy of its service.
+    pub changes: Arc<Value>,
     /// The ports that it will listen on.
     pub wishes: Wishes,
     /// Something must be placed before it can start.
@@ -40,7 +43,7 @@ pub struct Declared {
 }
 
 /// What is asked for.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Goal {
     /// Place a version.
     Install {
@@ -63,6 +66,8 @@ pub enum Goal {
     Stop {
         /// It is started again when the daemon next starts.
         keep_want: bool,
+        /// It is kept for the record only, and refuses to start.
+        retire: bool,
     },
     /// Stop, then run and be ready.
     Restart,
@@ -76,7 +81,7 @@ pub enum Goal {
 }
 
 /// What a delete takes along.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Removal {
     /// What was placed in the store.
     pub binaries: bool,
@@ -85,7 +90,7 @@ pub struct Removal {
 }
 
 /// A request of a caller.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ask {
     /// The unit.
     pub unit: UnitName,
@@ -98,7 +103,7 @@ pub struct Ask {
 }
 
 /// What became of a recorded run while nobody looked.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum FoundRun {
     /// Its main process lives.
     Alive {
@@ -119,8 +124,29 @@ pub enum FoundRun {
     NeverStarted,
 }
 
+/// What a program says of itself (sd_notify).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum News {
+    /// READY=1.
+    Ready,
+    /// STOPPING=1.
+    Stopping,
+    /// STATUS=.
+    Status(String),
+    /// WATCHDOG=1: it is alive.
+    Alive,
+    /// WATCHDOG=trigger: it is not well.
+    Trigger,
+    /// WATCHDOG_USEC=: how often it will say so, in milliseconds.
+    WatchdogPeriod(u64),
+    /// EXTEND_TIMEOUT_USEC=: from now on it needs so many milliseconds more.
+    Extend(u64),
+    /// MAINPID=, found to be a process of the run.
+    MainPid(i32),
+}
+
 /// News from the world.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Fact {
     /// An install or a build has ended.
     Placed {
@@ -173,6 +199,57 @@ pub enum Fact {
         /// The last lines of its log.
         last_words: Vec<String>,
     },
+    /// How a run's main process ended, where that was not known when its end was told.
+    Learned {
+        /// The unit.
+        unit: UnitName,
+        /// The run.
+        run: RunId,
+        /// How.
+        exit: Exit,
+    },
+    /// The run's program says something of itself.
+    Notified {
+        /// The unit.
+        unit: UnitName,
+        /// The run.
+        run: RunId,
+        /// What.
+        news: News,
+    },
+    /// An error comes again and again in the run's log; `None`: no longer.
+    LogFault {
+        /// The unit.
+        unit: UnitName,
+        /// The run.
+        run: RunId,
+        /// The line.
+        line: Option<String>,
+    },
+    /// Somebody wants to use a unit that runs on demand.
+    Used {
+        /// The unit.
+        unit: UnitName,
+    },
+    /// Nobody has used the run for the time that its policy gives.
+    Unused {
+        /// The unit.
+        unit: UnitName,
+        /// The run.
+        run: RunId,
+    },
+    /// When a unit's schedule says that it runs next.
+    Scheduled {
+        /// The unit.
+        unit: UnitName,
+        /// In milliseconds since 1970.
+        next_due_ms: Option<i64>,
+    },
+    /// A unit's schedule says: now.
+    Due {
+        /// The unit.
+        unit: UnitName,
+    },
     /// No process of the run lives any more.
     Emptied {
         /// The unit.
@@ -203,7 +280,7 @@ pub enum Fact {
 }
 
 /// What the core is stepped with.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Event {
     /// A caller asks.
     Ask(Ticket, Ask),
@@ -214,7 +291,7 @@ pub enum Event {
 }
 
 /// What is to be done in the world. Its result comes back as a fact.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Act {
     /// Install or build. Answered by `Placed`.
     Place {
@@ -264,6 +341,13 @@ pub enum Act {
         /// The run.
         run: RunId,
     },
+    /// The run has got ready: what its policy runs then.
+    PostStart {
+        /// The unit.
+        unit: UnitName,
+        /// The run.
+        run: RunId,
+    },
     /// The run is over and recorded so: its folder can go.
     Forget {
         /// The unit.
@@ -283,7 +367,7 @@ pub enum Act {
 }
 
 /// What must be durable before any act of the same step.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Record {
     /// A unit as it is now.
     Unit(Box<Saved>),
@@ -294,7 +378,7 @@ pub enum Record {
 }
 
 /// News for whoever listens.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Notice {
     /// A unit's phase changed.
     Phase {
@@ -306,6 +390,22 @@ pub enum Notice {
         to: Phase,
         /// Why, for people.
         why: String,
+    },
+    /// A run is over.
+    Ended {
+        /// The unit.
+        unit: UnitName,
+        /// The run.
+        run: RunId,
+        /// How.
+        exit: Exit,
+        /// Why.
+        reason: EndReason,
+    },
+    /// A schedule came due while the run before it went on, and was passed over.
+    Skipped {
+        /// The unit.
+        unit: UnitName,
     },
     /// A unit will be started again.
     Retry {
@@ -319,7 +419,7 @@ pub enum Notice {
 }
 
 /// What a caller is told.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Answer {
     /// Who.
     pub ticket: Ticket,
@@ -328,7 +428,7 @@ pub struct Answer {
 }
 
 /// What follows from a step, in the order in which it must be done: records, acts, notices, answers.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Effects {
     /// To be committed together, first.
     pub records: Vec<Record>,

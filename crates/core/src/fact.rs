@@ -1,6 +1,6 @@
 //! Facts: what the world says, and what it means for the run that it is about.
 
-use wharf_model::{ErrorKind, Exit, Failure, Health, Phase, RunId, UnitName, Verdict, Want};
+use wharf_model::{EndReason, ErrorKind, Exit, Failure, GivenUp, Health, OnExit, Phase, RunId, UnitName, Verdict};
 
 use crate::{Act, Cause, Core, Effects, Fact, FoundRun, Life, Now, Record, Timer};
 
@@ -28,7 +28,7 @@ impl Core {
             Fact::NotLaunched { unit, run, failure } => {
                 if let Some(u) = self.of_run(&unit, run, fx) {
                     if let Life::Stopping { .. } = u.life {
-                        self.over(now, &unit, fx);
+                        self.ended(now, &unit, false, fx);
                     } else {
                         self.not_launched(now, &unit, run, failure, fx);
                     }
@@ -57,8 +57,53 @@ impl Core {
                     self.found(now, &unit, run, found, fx);
                 }
             }
+            Fact::Learned { unit, run, exit } => self.learned(&unit, run, exit, fx),
+            Fact::Notified { unit, run, news } => {
+                if self.of_run(&unit, run, fx).is_some() {
+                    self.notified(now, &unit, run, news, fx);
+                }
+            }
+            Fact::LogFault { unit, run, line } => {
+                if let Some(u) = self.of_run(&unit, run, fx) {
+                    u.log_fault = line;
+                }
+            }
+            Fact::Used { unit } => self.used(&unit, fx),
+            Fact::Unused { unit, run } => {
+                if self.of_run(&unit, run, fx).is_some() {
+                    self.unused(now, &unit, fx);
+                }
+            }
+            Fact::Scheduled { unit, next_due_ms } => {
+                if let Some(u) = self.units.get_mut(&unit) {
+                    u.next_due_ms = next_due_ms;
+                    fx.touched.insert(unit);
+                }
+            }
+            Fact::Due { unit } => self.due_by_schedule(now, &unit, fx),
             // Settling starts what is wanted and does not run.
-            Fact::Booted => fx.touched.extend(self.units.keys().cloned()),
+            Fact::Booted => {
+                self.arm_slow_retries(now);
+                fx.touched.extend(self.units.keys().cloned());
+            }
+        }
+    }
+
+    /// The slow retries of units that an earlier daemon gave up: their time is counted anew.
+    fn arm_slow_retries(&mut self, now: Now) {
+        let mut due = vec![];
+        for unit in self.units.values_mut() {
+            let slow_ms = unit.policy.restart.slow_retry_s.saturating_mul(1000);
+            let wanted = unit.is_wanted() && slow_ms > 0;
+            if let Life::Failed { rule: GivenUp::RestartIntensity, retry_at_ms: at @ None, .. } = &mut unit.life
+                && wanted
+            {
+                *at = Some(now.boot_ms.saturating_add(slow_ms));
+                due.push((now.boot_ms.saturating_add(slow_ms), unit.name.clone()));
+            }
+        }
+        for (at, name) in due {
+            self.schedule(at, &name, RunId(0), Timer::Retry);
         }
     }
 
@@ -104,7 +149,7 @@ impl Core {
                     u.installed.is_none() && u.needs_install && matches!(u.life, Life::Idle) && u.waiting.is_empty()
                 });
                 if never_was {
-                    self.units.remove(name);
+                    self.drop_unit(name, fx);
                     fx.records.push(Record::Gone(name.clone()));
                 }
             }
@@ -117,7 +162,7 @@ impl Core {
             return;
         }
         self.finish(now, name, wharf_model::OpOutcome::Done, fx);
-        let waiting = self.units.remove(name).map(|u| u.waiting).unwrap_or_default();
+        let waiting = self.drop_unit(name, fx).map(|u| u.waiting).unwrap_or_default();
         fx.records.push(Record::Gone(name.clone()));
         for (ticket, ask) in waiting {
             self.on_ask(now, ticket, ask, fx);
@@ -127,16 +172,33 @@ impl Core {
     fn launched(&mut self, now: Now, name: &UnitName, run: RunId, made: i32, fx: &mut Effects) {
         let Some(unit) = self.units.get_mut(name) else { return };
         match &mut unit.life {
-            Life::Starting { pid, .. } => {
+            // Told twice.
+            Life::Starting { pid: Some(_), .. } | Life::Stopping { pid: Some(_), .. } => {}
+            Life::Stopping { exit: Some(_), .. } => {}
+            Life::Starting { pid, since_ms, .. } => {
                 *pid = Some(made);
-                unit.probing = true;
-                fx.acts.push(Act::Probe { unit: name.clone(), run });
+                let lived_ms = now.boot_ms.saturating_sub(*since_ms);
+                let wait_ms = unit.policy.ready_after_ms.saturating_sub(lived_ms);
+                match (unit.policy.notify, unit.policy.is_probed()) {
+                    // It says itself when it is ready. Perhaps it has already.
+                    (true, _) if unit.notified => self.got_ready(now, name, run, made, false, fx),
+                    (true, _) => {}
+                    (false, true) => {
+                        unit.probing = true;
+                        fx.acts.push(Act::Probe { unit: name.clone(), run });
+                    }
+                    (false, false) if wait_ms == 0 || unit.policy.is_job() => {
+                        self.got_ready(now, name, run, made, false, fx);
+                    }
+                    (false, false) => self.schedule(now.boot_ms + wait_ms, name, run, Timer::Ready),
+                }
             }
-            Life::Stopping { pid, killed, .. } => {
+            Life::Stopping { pid, killed, until_ms, .. } => {
                 // It was asked to end before there was anything to ask: its time begins now.
                 *pid = Some(made);
                 *killed = false;
                 let until = now.boot_ms.saturating_add(unit.policy.stop_timeout_ms);
+                *until_ms = until;
                 fx.acts.push(Act::Terminate { unit: name.clone(), run });
                 self.schedule(until, name, run, Timer::Kill);
             }
@@ -144,8 +206,83 @@ impl Core {
             | Life::Up { .. }
             | Life::Backoff { .. }
             | Life::Blocked { .. }
+            | Life::Waiting { .. }
             | Life::Failed { .. }
             | Life::Unknown { .. } => {}
+        }
+    }
+
+    /// New habits reach a run that lives: whoever waits for it goes on waiting for what can come.
+    pub(crate) fn see_to_run(&mut self, now: Now, name: &UnitName, fx: &mut Effects) {
+        let Some(unit) = self.units.get_mut(name) else { return };
+        let policy = unit.policy.clone();
+        let asked = |unit: &crate::Unit, run| unit.probing || unit.awaits(Timer::Probe, run);
+        match unit.life {
+            Life::Starting { run, pid: Some(pid), .. } if policy.notify && unit.notified => {
+                self.got_ready(now, name, run, pid, false, fx);
+            }
+            Life::Starting { run, pid: Some(_), .. } if !policy.notify && policy.is_probed() => {
+                if !asked(unit, run) {
+                    unit.probing = true;
+                    fx.acts.push(Act::Probe { unit: name.clone(), run });
+                }
+            }
+            Life::Starting { run, pid: Some(_), since_ms, .. } if !policy.notify => {
+                let at = since_ms.saturating_add(policy.ready_after_ms).max(now.boot_ms);
+                self.schedule(at, name, run, Timer::Ready);
+            }
+            Life::Up { run, .. } => {
+                let probe = policy.is_probed() && !asked(unit, run);
+                let watch = policy.watchdog_ms.filter(|_| unit.watchdog.is_none());
+                if let Some(period_ms) = watch {
+                    unit.watchdog = Some((now.boot_ms, period_ms));
+                    self.schedule(now.boot_ms.saturating_add(period_ms), name, run, Timer::Watchdog);
+                }
+                if probe {
+                    self.schedule(now.boot_ms.saturating_add(policy.probe_early_ms), name, run, Timer::Probe);
+                }
+            }
+            Life::Starting { .. }
+            | Life::Idle
+            | Life::Backoff { .. }
+            | Life::Blocked { .. }
+            | Life::Waiting { .. }
+            | Life::Failed { .. }
+            | Life::Stopping { .. }
+            | Life::Unknown { .. } => {}
+        }
+    }
+
+    /// The run can be used from now on.
+    pub(crate) fn got_ready(
+        &mut self,
+        now: Now,
+        name: &UnitName,
+        run: RunId,
+        pid: i32,
+        degraded: bool,
+        fx: &mut Effects,
+    ) {
+        let Some(unit) = self.units.get_mut(name) else { return };
+        let now_ms = now.boot_ms;
+        unit.life = Life::Up { run, pid, since_ms: now_ms, healthy_since_ms: now_ms, fails: 0, degraded };
+        unit.last_error = None;
+        if !unit.policy.is_probed() {
+            // Nobody asks it: that it lives is its health.
+            unit.last_health = Some((now.wall_ms, Health::healthy("its process lives")));
+            unit.last_healthy_at_ms = Some(now.wall_ms);
+        }
+        if !unit.policy.post_start.is_empty() {
+            fx.acts.push(Act::PostStart { unit: name.clone(), run });
+        }
+        let (probed, early_ms) = (unit.policy.is_probed(), unit.policy.probe_early_ms);
+        let watchdog_ms = unit.watchdog.map(|(_, period)| period).or(unit.policy.watchdog_ms);
+        unit.watchdog = watchdog_ms.map(|period| (now_ms, period));
+        if let Some(period) = watchdog_ms {
+            self.schedule(now_ms.saturating_add(period), name, run, Timer::Watchdog);
+        }
+        if probed {
+            self.schedule(now_ms.saturating_add(spread(early_ms, run, now_ms)), name, run, Timer::Probe);
         }
     }
 
@@ -164,14 +301,17 @@ impl Core {
             }
             Life::Starting { pid: Some(pid), .. } if health.is_ready() => {
                 let (pid, degraded) = (*pid, health.verdict == Verdict::Degraded);
-                let now_ms = now.boot_ms;
-                unit.life = Life::Up { run, pid, since_ms: now_ms, healthy_since_ms: now_ms, fails: 0, degraded };
-                unit.last_error = None;
-                policy.probe_early_ms
+                self.got_ready(now, name, run, pid, degraded, fx);
+                return;
             }
             Life::Starting { since_ms, .. } => start_gap_ms(now.boot_ms - *since_ms),
             Life::Up { since_ms, healthy_since_ms, fails, degraded, .. } => {
                 *degraded = health.verdict == Verdict::Degraded;
+                if !policy.is_probed() {
+                    // It is not to be asked any more: that it lives is its health.
+                    (*fails, *degraded) = (0, false);
+                    return;
+                }
                 if health.is_ready() {
                     if *fails > 0 {
                         *healthy_since_ms = now.boot_ms;
@@ -180,7 +320,7 @@ impl Core {
                     *fails = 0;
                     let stable_ms = policy.restart.stable_s.saturating_mul(1000);
                     if unit.deaths.count() > 0 && now.boot_ms - *healthy_since_ms >= stable_ms {
-                        unit.deaths.forgive();
+                        unit.deaths.heal();
                     }
                     let early = now.boot_ms - *since_ms < policy.early_ms;
                     if early { policy.probe_early_ms } else { policy.probe_steady_ms }
@@ -188,10 +328,11 @@ impl Core {
                     let healthy_for_ms = if *fails == 0 { now.boot_ms - *healthy_since_ms } else { 0 };
                     *fails += 1;
                     unit.last_error = Some(format!("unhealthy: {}", health.detail));
-                    if *fails >= policy.failure_threshold {
+                    if policy.failure_threshold > 0 && *fails >= policy.failure_threshold {
                         let message = format!("{name} failed {fails} health probes in a row: {}", health.detail);
                         let reason = Failure::new(ErrorKind::ServiceFailed, message).about(name);
-                        self.begin_stop(now, name, Cause::Death { reason, healthy_for_ms }, fx);
+                        let end = EndReason::Unhealthy;
+                        self.begin_stop(now, name, Cause::Death { reason, end, healthy_for_ms }, fx);
                         return;
                     }
                     policy.probe_early_ms
@@ -200,35 +341,47 @@ impl Core {
             Life::Idle
             | Life::Backoff { .. }
             | Life::Blocked { .. }
+            | Life::Waiting { .. }
             | Life::Failed { .. }
             | Life::Stopping { .. }
             | Life::Unknown { .. } => return,
         };
+        let next_ms = spread(next_ms, run, now.boot_ms);
         self.schedule(now.boot_ms.saturating_add(next_ms), name, run, Timer::Probe);
     }
 
     /// The main process has ended: the run is over as soon as nothing else of it lives.
     fn exited(&mut self, now: Now, name: &UnitName, how: Exit, last_words: Vec<String>, fx: &mut Effects) {
         let Some(unit) = self.units.get_mut(name) else { return };
-        let (message, healthy_for_ms) = match &unit.life {
-            Life::Starting { .. } if how == (Exit::Exited { code: 0 }) => {
-                (format!("{name} exited with code 0 before it was ready: its command must go on running"), 0)
-            }
-            Life::Starting { .. } => (format!("{name} {how} before it was ready"), 0),
+        let (before_ready, healthy_for_ms) = match &unit.life {
+            Life::Starting { .. } => (true, 0),
             Life::Up { fails, healthy_since_ms, .. } => {
-                let healthy_for_ms = if *fails == 0 { now.boot_ms - *healthy_since_ms } else { 0 };
-                (format!("{name} {how}"), healthy_for_ms)
+                (false, if *fails == 0 { now.boot_ms - *healthy_since_ms } else { 0 })
             }
             Life::Stopping { .. }
             | Life::Idle
             | Life::Backoff { .. }
             | Life::Blocked { .. }
+            | Life::Waiting { .. }
             | Life::Failed { .. }
-            | Life::Unknown { .. } => (String::new(), 0),
+            | Life::Unknown { .. } => (false, 0),
         };
         if let Life::Starting { .. } | Life::Up { .. } = unit.life {
+            let job_done = (unit.policy.is_job() && how == (Exit::Exited { code: 0 })).then_some(OnExit::Stop);
+            let message = match (before_ready, &how) {
+                (true, Exit::Exited { code: 0 }) => {
+                    format!("{name} exited with code 0 before it was ready: its command must go on running")
+                }
+                (true, _) => format!("{name} {how} before it was ready"),
+                (false, _) => format!("{name} {how}"),
+            };
             let reason = Failure::new(ErrorKind::ServiceFailed, message).about(name).causes(last_words);
-            self.begin_stop(now, name, Cause::Death { reason, healthy_for_ms }, fx);
+            let cause = match unit.policy.on_exit(&how).or(job_done) {
+                Some(OnExit::Stop) => Cause::Done,
+                Some(OnExit::Fail) => Cause::Final { reason },
+                Some(OnExit::Restart) | None => Cause::Death { reason, end: EndReason::ByItself, healthy_for_ms },
+            };
+            self.begin_stop(now, name, cause, fx);
         }
         let Some(unit) = self.units.get_mut(name) else { return };
         if let Life::Stopping { exit, pid, .. } = &mut unit.life {
@@ -237,11 +390,24 @@ impl Core {
         }
     }
 
+    /// The code of an end that was told before it was known.
+    fn learned(&mut self, name: &UnitName, of: RunId, how: Exit, fx: &mut Effects) {
+        let Some(unit) = self.units.get_mut(name) else { return };
+        if let Life::Stopping { run, exit: exit @ Some(Exit::Unknown), .. } = &mut unit.life
+            && *run == of
+        {
+            *exit = Some(how);
+        } else if unit.last_run == Some(of) && unit.last_exit == Some(Exit::Unknown) {
+            unit.last_exit = Some(how);
+        }
+        fx.touched.insert(name.clone());
+    }
+
     /// A new daemon looked at a recorded run: start, look, adopt, go on.
     fn found(&mut self, now: Now, name: &UnitName, run: RunId, found: FoundRun, fx: &mut Effects) {
         let Some(unit) = self.units.get_mut(name) else { return };
         let Life::Unknown { was, .. } = unit.life else { return };
-        let unwanted = unit.want != Want::Up;
+        let unwanted = !unit.is_wanted();
         // A restart, or the end of a sick run, that the old daemon had begun: gone on with here.
         let half_stopped = was == Phase::Stopping;
         let up = |pid| Life::Up {
@@ -262,7 +428,8 @@ impl Core {
                 unit.life = up(pid);
                 let message = format!("{name} was being stopped when the daemon ended");
                 let reason = Failure::new(ErrorKind::ServiceFailed, message).about(name);
-                self.begin_stop(now, name, Cause::Death { reason, healthy_for_ms: 0 }, fx);
+                let end = EndReason::ByItself;
+                self.begin_stop(now, name, Cause::Death { reason, end, healthy_for_ms: 0 }, fx);
             }
             FoundRun::Alive { pid } if was == Phase::Starting && unit.wishes.values().any(Option::is_none) => {
                 // Which port it was given was not recorded yet: nobody could ask it anything.
@@ -271,15 +438,23 @@ impl Core {
             }
             FoundRun::Alive { pid } => {
                 unit.life = up(pid);
+                let probed = unit.policy.is_probed();
+                let period = unit.policy.watchdog_ms;
+                unit.watchdog = period.map(|period| (now.boot_ms, period));
                 if was == Phase::Starting {
-                    unit.life = Life::Starting { run, pid: Some(pid), since_ms: now.boot_ms };
-                    let until = now.boot_ms.saturating_add(unit.policy.start_timeout_ms);
-                    self.schedule(until, name, run, Timer::StartTimeout);
-                }
-                if let Some(unit) = self.units.get_mut(name) {
+                    let until_ms = now.boot_ms.saturating_add(unit.policy.start_timeout_ms);
+                    unit.life = Life::Starting { run, pid: None, since_ms: now.boot_ms, until_ms };
+                    self.schedule(until_ms, name, run, Timer::StartTimeout);
+                    self.launched(now, name, run, pid, fx);
+                } else if probed {
                     unit.probing = true;
+                    fx.acts.push(Act::Probe { unit: name.clone(), run });
+                } else {
+                    unit.last_health = Some((now.wall_ms, Health::healthy("its process lives")));
                 }
-                fx.acts.push(Act::Probe { unit: name.clone(), run });
+                if let (Some(period), true) = (period, was != Phase::Starting) {
+                    self.schedule(now.boot_ms.saturating_add(period), name, run, Timer::Watchdog);
+                }
             }
             FoundRun::Draining { exit } => {
                 unit.life = up(0);
@@ -291,12 +466,18 @@ impl Core {
             FoundRun::Ended { exit } => {
                 let rebooted = exit == Exit::HostRebooted;
                 let reason = Failure::new(ErrorKind::ServiceFailed, format!("{name} {exit}")).about(name);
-                let cause = if unwanted || rebooted || half_stopped {
-                    Cause::Asked
-                } else {
-                    Cause::Death { reason, healthy_for_ms: 0 }
+                let finished = unit.policy.is_job() && exit == (Exit::Exited { code: 0 });
+                let cause = match unit.policy.on_exit(&exit) {
+                    _ if unwanted || rebooted || half_stopped => Cause::Asked,
+                    Some(OnExit::Stop) => Cause::Done,
+                    None if finished => Cause::Done,
+                    Some(OnExit::Fail) => Cause::Final { reason },
+                    Some(OnExit::Restart) | None => {
+                        Cause::Death { reason, end: EndReason::ByItself, healthy_for_ms: 0 }
+                    }
                 };
-                unit.life = Life::Stopping { run, pid: None, cause, exit: Some(exit), killed: false };
+                let until_ms = now.boot_ms;
+                unit.life = Life::Stopping { run, pid: None, cause, exit: Some(exit), killed: false, until_ms };
                 if rebooted {
                     unit.deaths.forgive();
                 }
@@ -309,6 +490,13 @@ impl Core {
             }
         }
     }
+}
+
+/// Jitter without chance: up to a tenth earlier, by run and time, so that a thousand units that began
+/// together are not asked together for ever.
+fn spread(ms: u64, run: RunId, now_ms: u64) -> u64 {
+    let mixed = (run.0 ^ now_ms.rotate_left(17)).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32;
+    ms - (ms / 10).saturating_mul(mixed & 0xFF) / 0x100
 }
 
 /// Between start probes: close together while most servers get ready, then slower.

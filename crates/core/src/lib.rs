@@ -23,6 +23,8 @@ mod deadline;
 mod deaths;
 mod event;
 mod fact;
+mod needs;
+mod notified;
 mod unit;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -32,7 +34,8 @@ use wharf_model::{ErrorKind, Failure, OpId, OpOutcome, Operation, RunId, UnitNam
 pub use deadline::Timer;
 pub use deaths::{Deaths, Verdict as DeathVerdict};
 pub use event::{
-    Act, Answer, Ask, Declared, Effects, Event, Fact, FoundRun, Goal, Notice, Now, Record, Removal, Ticket, Wishes,
+    Act, Answer, Ask, Declared, Effects, Event, Fact, FoundRun, Goal, News, Notice, Now, Record, Removal, Ticket,
+    Wishes,
 };
 pub use unit::{Cause, Life, Saved, Unit};
 
@@ -47,6 +50,10 @@ const OPS_KEPT: usize = 32;
 #[derive(Debug, Clone, Default)]
 pub struct Core {
     units: BTreeMap<UnitName, Unit>,
+    /// Of a unit: those that need it.
+    dependents: BTreeMap<UnitName, BTreeSet<UnitName>>,
+    /// Units that a move of another has made look again; empty between steps.
+    woken: Vec<UnitName>,
     deadlines: BTreeSet<(u64, UnitName, RunId, Timer)>,
     next_run: u64,
     next_op: u64,
@@ -63,6 +70,7 @@ impl Core {
                 fx.acts.push(Act::Look { unit: unit.name.clone(), run });
             }
             fx.touched.insert(unit.name.clone());
+            core.index_needs(&unit.name, &[], &unit.policy.needs);
             core.units.insert(unit.name.clone(), unit);
         }
         for mut op in ops {
@@ -94,6 +102,11 @@ impl Core {
         self.deadlines.first().map(|d| d.0)
     }
 
+    /// How many deadlines are under way: a few for each unit, however often they are moved.
+    pub fn deadlines(&self) -> usize {
+        self.deadlines.len()
+    }
+
     /// The last run and the last operation number that were handed out.
     pub fn counters(&self) -> (u64, u64) {
         (self.next_run, self.next_op)
@@ -112,15 +125,27 @@ impl Core {
     /// Brings every touched unit's operation forward until nothing moves, then records what changed.
     fn settle(&mut self, now: Now, fx: &mut Effects) {
         // Each pass either ends a step, answers an ask, or is the last: bounded by what waits.
-        for name in fx.touched.clone() {
+        let mut todo: Vec<UnitName> = fx.touched.iter().rev().cloned().collect();
+        while let Some(name) = todo.pop() {
+            fx.touched.insert(name.clone());
             while self.advance(now, &name, fx) {}
-            let Some(unit) = self.units.get_mut(&name) else { continue };
-            let phase = unit.phase();
-            if unit.told != phase {
-                let why = unit.last_error.clone().unwrap_or_default();
-                fx.notices.push(Notice::Phase { unit: name.clone(), from: unit.told, to: phase, why });
-                unit.told = phase;
+            if let Some(unit) = self.units.get_mut(&name) {
+                let phase = unit.phase();
+                if unit.told != phase {
+                    let why = unit.last_error.clone().unwrap_or_default();
+                    fx.notices.push(Notice::Phase { unit: name.clone(), from: unit.told, to: phase, why });
+                    unit.told = phase;
+                }
+                let shown = unit.to_others();
+                if unit.shown != shown {
+                    unit.shown = shown;
+                    self.wake_neighbours(&name);
+                }
             }
+            todo.append(&mut self.woken);
+        }
+        for name in &fx.touched {
+            let Some(unit) = self.units.get_mut(name) else { continue };
             let saved = unit.saved();
             if unit.last_saved.as_ref() != Some(&saved) {
                 unit.last_saved = Some(saved.clone());
@@ -139,8 +164,13 @@ impl Core {
         OpId(self.next_op)
     }
 
-    fn schedule(&mut self, at: u64, unit: &UnitName, run: RunId, timer: Timer) {
-        self.deadlines.insert((at, unit.clone(), run, timer));
+    /// One deadline of each kind for each unit: a later word moves it.
+    fn schedule(&mut self, at: u64, name: &UnitName, run: RunId, timer: Timer) {
+        let Some(unit) = self.units.get_mut(name) else { return };
+        if let Some((old, of)) = unit.timers[timer as usize].replace((at, run)) {
+            self.deadlines.remove(&(old, name.clone(), of, timer));
+        }
+        self.deadlines.insert((at, name.clone(), run, timer));
     }
 
     /// The unit that has, or will have, one of these ports while `name` wants it.
@@ -170,8 +200,17 @@ impl Core {
                 }
             }
             unit.check().map_err(|e| format!("{}: {e}", unit.name))?;
-            if unit.life.run().is_none() && matches!(unit.life, Life::Backoff { .. } | Life::Blocked { .. }) {
-                let awaited = self.deadlines.iter().any(|(_, n, _, t)| *n == unit.name && *t == Timer::Retry);
+            if let (Life::Waiting { reason }, None, needs::Needs::Met) =
+                (&unit.life, &unit.op, self.needs_of(&unit.name))
+                && unit.is_wanted()
+                && !unit.held
+            {
+                return Err(format!("{}: waits for what is there: {}", unit.name, reason.message));
+            }
+            if unit.retry_at_ms().is_some() {
+                let timer = Timer::Retry;
+                let awaited = unit.timers[timer as usize]
+                    .is_some_and(|(at, run)| self.deadlines.contains(&(at, unit.name.clone(), run, timer)));
                 if !awaited {
                     return Err(format!("{}: waits for a retry that nothing will bring", unit.name));
                 }

@@ -8,10 +8,11 @@ use std::{
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use wharf_model::{
-    Exit, Failure, Health, Installed, OpId, OpKind, OpOutcome, Operation, Phase, Policy, RunId, UnitName, Verdict, Want,
+    EndReason, Exit, Failure, GivenUp, Health, Installed, OpId, OpKind, OpOutcome, Operation, Phase, Policy, RunId,
+    UnitName, Verdict, Want,
 };
 
-use crate::{Deaths, Declared, OPS_KEPT, Removal, Ticket, Wishes, event::Ask};
+use crate::{Deaths, Declared, OPS_KEPT, Removal, Ticket, Timer, Wishes, event::Ask};
 
 /// What a unit's processes do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,6 +27,8 @@ pub enum Life {
         pid: Option<i32>,
         /// When the start began, by the boot clock.
         since_ms: u64,
+        /// When it must be ready, by the boot clock. A program that says so gets longer.
+        until_ms: u64,
     },
     /// It was ready, and its main process lives.
     Up {
@@ -56,10 +59,19 @@ pub enum Life {
         /// What.
         reason: Failure,
     },
+    /// It is wanted, and waits for a unit that it needs. Woken by that unit's change, never by a clock.
+    Waiting {
+        /// For which, and in what state that is.
+        reason: Failure,
+    },
     /// Given up.
     Failed {
         /// Why.
         reason: Failure,
+        /// By which rule.
+        rule: GivenUp,
+        /// When it is tried once more all the same, by the boot clock.
+        retry_at_ms: Option<u64>,
     },
     /// Its processes are being ended.
     Stopping {
@@ -73,6 +85,8 @@ pub enum Life {
         exit: Option<Exit>,
         /// SIGKILL was sent.
         killed: bool,
+        /// When SIGKILL is due, by the boot clock.
+        until_ms: u64,
     },
     /// A run is recorded and has not been looked at.
     Unknown {
@@ -88,13 +102,42 @@ pub enum Life {
 pub enum Cause {
     /// Somebody asked.
     Asked,
+    /// A unit that it needs is being stopped.
+    Need {
+        /// Which.
+        unit: UnitName,
+    },
+    /// Nobody used it.
+    Idle,
+    /// Its work is done.
+    Done,
     /// It died or is sick, and the reason counts as a death.
     Death {
         /// What is said about it.
         reason: Failure,
+        /// What Wharf saw.
+        end: EndReason,
         /// How long it had been healthy without a break.
         healthy_for_ms: u64,
     },
+    /// It ended in a way that its policy calls final.
+    Final {
+        /// What is said about it.
+        reason: Failure,
+    },
+}
+
+impl Cause {
+    /// The word for it, where SIGKILL was not needed.
+    pub(crate) fn end(&self) -> EndReason {
+        match self {
+            Self::Asked => EndReason::Stopped,
+            Self::Need { .. } => EndReason::NeedStopped,
+            Self::Idle => EndReason::Idle,
+            Self::Done | Self::Final { .. } => EndReason::ByItself,
+            Self::Death { end, .. } => *end,
+        }
+    }
 }
 
 impl Life {
@@ -105,7 +148,9 @@ impl Life {
             | Self::Up { run, .. }
             | Self::Stopping { run, .. }
             | Self::Unknown { run, .. } => Some(*run),
-            Self::Idle | Self::Backoff { .. } | Self::Blocked { .. } | Self::Failed { .. } => None,
+            Self::Idle | Self::Backoff { .. } | Self::Blocked { .. } | Self::Waiting { .. } | Self::Failed { .. } => {
+                None
+            }
         }
     }
 
@@ -114,20 +159,41 @@ impl Life {
         match self {
             Self::Starting { pid, .. } | Self::Stopping { pid, .. } => *pid,
             Self::Up { pid, .. } => Some(*pid),
-            Self::Idle | Self::Backoff { .. } | Self::Blocked { .. } | Self::Failed { .. } | Self::Unknown { .. } => {
-                None
-            }
+            Self::Idle
+            | Self::Backoff { .. }
+            | Self::Blocked { .. }
+            | Self::Waiting { .. }
+            | Self::Failed { .. }
+            | Self::Unknown { .. } => None,
         }
+    }
+
+    /// Ready to be used by others.
+    pub fn is_ready(&self) -> bool {
+        matches!(self, Self::Up { fails: 0, .. })
     }
 }
 
 /// One thing to be made true.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Step {
-    Place { version: Option<String>, reset: bool, build: bool, begun: bool },
-    Stop,
-    Start { run: Option<RunId> },
-    Remove { removal: Removal, begun: bool },
+    Place {
+        version: Option<String>,
+        reset: bool,
+        build: bool,
+        begun: bool,
+    },
+    /// `with_dependents`: those that need it are stopped first.
+    Stop {
+        with_dependents: bool,
+    },
+    Start {
+        run: Option<RunId>,
+    },
+    Remove {
+        removal: Removal,
+        begun: bool,
+    },
 }
 
 /// What somebody waits for.
@@ -141,6 +207,18 @@ pub(crate) struct Op {
     /// An upgrade that fails goes back to this, then tells why.
     pub fallback: Option<Installed>,
     pub failure: Option<Failure>,
+}
+
+/// All that decides about those who need a unit, and those whom it needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Shown {
+    phase: Option<Phase>,
+    live: Option<RunId>,
+    want: Want,
+    serves: bool,
+    busy: bool,
+    held: bool,
+    used: bool,
 }
 
 /// A unit.
@@ -161,11 +239,33 @@ pub struct Unit {
     /// Its parameters.
     pub with: Arc<Value>,
     /// How it is supervised.
-    pub policy: Policy,
+    pub policy: Arc<Policy>,
+    /// What its operator changed in the policy of its service: the fields that differ.
+    pub changes: Arc<Value>,
     /// The ports that it asks for.
     pub wishes: Wishes,
     /// The ports that it was given last.
     pub ports: BTreeMap<String, u16>,
+    /// A job that ended well since it was last asked to start.
+    pub done: bool,
+    /// When its schedule says that it runs next, in milliseconds since 1970.
+    pub next_due_ms: Option<i64>,
+    /// The run that ended last.
+    pub last_run: Option<RunId>,
+    /// Why the last run ended.
+    pub last_end: Option<EndReason>,
+    /// What the program last said of itself (sd_notify's STATUS).
+    pub status_text: Option<String>,
+    /// A line of its log that comes again and again.
+    pub log_fault: Option<String>,
+    /// It runs on demand, and somebody waits for it.
+    pub(crate) used: bool,
+    /// A unit that it needs is being stopped: it goes first.
+    pub(crate) leaving: Option<UnitName>,
+    /// The program has said that it is ready (sd_notify's READY).
+    pub(crate) notified: bool,
+    /// When the program last said that it is alive, and how often it must, by the boot clock and in milliseconds.
+    pub(crate) watchdog: Option<(u64, u64)>,
     /// When the present run began, in milliseconds since 1970.
     pub started_at_ms: Option<i64>,
     /// Restarts in its whole life.
@@ -187,7 +287,11 @@ pub struct Unit {
     pub(crate) op: Option<Op>,
     pub(crate) waiting: VecDeque<(Ticket, Ask)>,
     pub(crate) probing: bool,
+    /// Its deadlines, by [`Timer`]: when, and for which run.
+    pub(crate) timers: [Option<(u64, RunId)>; Timer::COUNT],
     pub(crate) told: Phase,
+    /// What its neighbours last looked at.
+    pub(crate) shown: Shown,
     pub(crate) last_saved: Option<Saved>,
 }
 
@@ -203,13 +307,23 @@ pub struct Saved {
     pub installed: Option<Installed>,
     pub needs_install: bool,
     pub with: Arc<Value>,
-    pub policy: Policy,
+    pub policy: Arc<Policy>,
+    #[serde(default)]
+    pub changes: Arc<Value>,
     pub wishes: Wishes,
     pub ports: BTreeMap<String, u16>,
+    #[serde(default)]
+    pub done: bool,
     pub started_at_ms: Option<i64>,
     pub restart_count: u32,
     pub last_restart_ms: Option<i64>,
     pub last_exit: Option<Exit>,
+    #[serde(default)]
+    pub last_run: Option<RunId>,
+    #[serde(default)]
+    pub last_end: Option<EndReason>,
+    #[serde(default)]
+    pub rule: Option<GivenUp>,
     pub deaths: Deaths,
 }
 
@@ -223,9 +337,20 @@ impl Unit {
             installed: None,
             needs_install: true,
             with: Arc::new(Value::Null),
-            policy: Policy::default(),
+            policy: Arc::default(),
+            changes: Arc::default(),
             wishes: Wishes::new(),
             ports: BTreeMap::new(),
+            done: false,
+            next_due_ms: None,
+            last_run: None,
+            last_end: None,
+            status_text: None,
+            log_fault: None,
+            used: false,
+            leaving: None,
+            notified: false,
+            watchdog: None,
             started_at_ms: None,
             restart_count: 0,
             last_restart_ms: None,
@@ -238,7 +363,9 @@ impl Unit {
             op: None,
             waiting: VecDeque::new(),
             probing: false,
+            timers: [None; Timer::COUNT],
             told: Phase::NotInstalled,
+            shown: Shown::default(),
             last_saved: None,
         }
     }
@@ -249,6 +376,7 @@ impl Unit {
         if let Some(declared) = declared {
             unit.with = declared.with;
             unit.policy = declared.policy;
+            unit.changes = declared.changes;
             unit.wishes = declared.wishes;
             unit.needs_install = declared.needs_install;
         }
@@ -258,7 +386,11 @@ impl Unit {
     pub(crate) fn restored(saved: Saved) -> Self {
         let life = match (saved.run, saved.phase, saved.reason.clone()) {
             (Some(run), was, _) => Life::Unknown { run, was },
-            (None, Phase::Failed, Some(reason)) => Life::Failed { reason },
+            // The slow retry is counted anew: a machine that was off for a day has waited long enough.
+            (None, Phase::Failed, Some(reason)) => {
+                let rule = saved.rule.unwrap_or(GivenUp::RestartIntensity);
+                Life::Failed { reason, rule, retry_at_ms: None }
+            }
             // A wait for a retry does not outlive the daemon: what is wanted is started at once.
             (None, _, _) => Life::Idle,
         };
@@ -270,6 +402,10 @@ impl Unit {
         unit.needs_install = saved.needs_install;
         unit.with = saved.with.clone();
         unit.policy = saved.policy.clone();
+        unit.changes = saved.changes.clone();
+        unit.done = saved.done;
+        unit.last_run = saved.last_run;
+        unit.last_end = saved.last_end;
         unit.wishes = saved.wishes.clone();
         unit.ports = saved.ports.clone();
         unit.started_at_ms = saved.started_at_ms;
@@ -285,15 +421,18 @@ impl Unit {
     /// The part of it that survives the daemon.
     pub fn saved(&self) -> Saved {
         let reason = match &self.life {
-            Life::Backoff { reason, .. } | Life::Blocked { reason, .. } | Life::Failed { reason } => {
+            Life::Backoff { reason, .. } | Life::Blocked { reason, .. } | Life::Failed { reason, .. } => {
                 Some(reason.clone())
             }
+            // What it waits for is found again by looking.
+            Life::Waiting { .. } => None,
             Life::Idle | Life::Starting { .. } | Life::Up { .. } | Life::Stopping { .. } | Life::Unknown { .. } => None,
         };
         // Degraded and unhealthy are found again by the next probe: not worth a commit.
         let phase = match (&self.life, self.phase()) {
             (Life::Up { .. }, _) => Phase::Running,
             (Life::Unknown { was, .. }, _) => *was,
+            (Life::Waiting { .. }, _) => Phase::Stopped,
             (_, phase) => phase,
         };
         Saved {
@@ -306,8 +445,23 @@ impl Unit {
             needs_install: self.needs_install,
             with: self.with.clone(),
             policy: self.policy.clone(),
+            changes: self.changes.clone(),
             wishes: self.wishes.clone(),
             ports: self.ports.clone(),
+            done: self.done,
+            last_run: self.last_run,
+            last_end: self.last_end,
+            rule: match &self.life {
+                Life::Failed { rule, .. } => Some(*rule),
+                Life::Idle
+                | Life::Starting { .. }
+                | Life::Up { .. }
+                | Life::Backoff { .. }
+                | Life::Blocked { .. }
+                | Life::Waiting { .. }
+                | Life::Stopping { .. }
+                | Life::Unknown { .. } => None,
+            },
             started_at_ms: self.started_at_ms,
             restart_count: self.restart_count,
             last_restart_ms: self.last_restart_ms,
@@ -322,14 +476,26 @@ impl Unit {
             Life::Idle if self.is_placed() => Phase::Stopped,
             Life::Idle => Phase::NotInstalled,
             Life::Starting { .. } => Phase::Starting,
-            Life::Up { fails: 0, degraded: false, .. } => Phase::Running,
-            Life::Up { fails: 0, degraded: true, .. } => Phase::Degraded,
+            Life::Up { fails: 0, degraded: false, .. } if self.log_fault.is_none() => Phase::Running,
+            Life::Up { fails: 0, .. } => Phase::Degraded,
             Life::Up { .. } => Phase::Unhealthy,
             Life::Backoff { .. } => Phase::Backoff,
-            Life::Blocked { .. } => Phase::Blocked,
+            Life::Blocked { .. } | Life::Waiting { .. } => Phase::Blocked,
             Life::Failed { .. } => Phase::Failed,
             Life::Stopping { .. } => Phase::Stopping,
             Life::Unknown { .. } => Phase::Unknown,
+        }
+    }
+
+    pub(crate) fn to_others(&self) -> Shown {
+        Shown {
+            phase: Some(self.phase()),
+            live: self.life.run(),
+            want: self.want,
+            serves: self.serves(),
+            busy: self.op.is_some(),
+            held: self.held,
+            used: self.used,
         }
     }
 
@@ -350,21 +516,75 @@ impl Unit {
         Some(health.verdict == Verdict::Healthy)
     }
 
+    /// A deadline of this kind is under way for the run.
+    pub(crate) fn awaits(&self, timer: Timer, run: RunId) -> bool {
+        self.timers[timer as usize].is_some_and(|(_, of)| of == run)
+    }
+
+    /// It has to say that it is alive, again and again.
+    pub fn is_watched(&self) -> bool {
+        self.watchdog.is_some()
+    }
+
     /// When it will be started again, by the boot clock.
     pub fn retry_at_ms(&self) -> Option<u64> {
         match &self.life {
             Life::Backoff { until_ms, .. } | Life::Blocked { until_ms, .. } => Some(*until_ms),
+            Life::Failed { retry_at_ms, .. } => *retry_at_ms,
             Life::Idle
             | Life::Starting { .. }
             | Life::Up { .. }
-            | Life::Failed { .. }
+            | Life::Waiting { .. }
             | Life::Stopping { .. }
             | Life::Unknown { .. } => None,
         }
     }
 
     pub(crate) fn is_up_or_wanted(&self) -> bool {
-        self.want == Want::Up || self.life.run().is_some()
+        self.is_wanted() || self.life.run().is_some()
+    }
+
+    /// It runs, or runs when it is used.
+    pub fn is_wanted(&self) -> bool {
+        match self.want {
+            Want::Up | Want::OnDemand => true,
+            Want::Down | Want::Retired => false,
+        }
+    }
+
+    /// Nobody has to ask for it: idle, it is started.
+    pub(crate) fn starts_by_itself(&self) -> bool {
+        let rests = self.policy.schedule.is_some() || self.done;
+        self.want == Want::Up && !self.held && !rests && self.is_placed()
+    }
+
+    /// Its work is done, and nobody has asked for it again.
+    pub(crate) fn rests(&self) -> bool {
+        self.done && self.want == Want::Up
+    }
+
+    /// It is about to be stopped for longer than a restart: nothing that needs it is started now.
+    pub(crate) fn is_going(&self) -> bool {
+        let front = self.op.as_ref().and_then(|op| op.steps.front());
+        self.leaving.is_some() || matches!(front, Some(Step::Stop { with_dependents: true }))
+    }
+
+    /// As a need of another unit it is fulfilled.
+    pub fn serves(&self) -> bool {
+        match (self.policy.is_job(), &self.policy.schedule) {
+            // Now and then is when it should run: nobody waits for that.
+            (_, Some(_)) => true,
+            (true, None) => self.done,
+            (false, None) => self.life.is_ready(),
+        }
+    }
+
+    pub(crate) fn take_over(&mut self, declared: &Declared) {
+        self.with = declared.with.clone();
+        self.policy = declared.policy.clone();
+        self.changes = declared.changes.clone();
+        self.wishes = declared.wishes.clone();
+        self.needs_install = declared.needs_install;
     }
 
     /// The ports whose numbers are known: those asked for by number, and those chosen earlier.
@@ -380,6 +600,11 @@ impl Unit {
             self.ops.pop_front();
         }
         self.ops.push_back(op);
+    }
+
+    /// The operation that is under way.
+    pub fn under_way(&self) -> Option<Operation> {
+        self.op.as_ref().map(|op| self.operation(op, None, OpOutcome::Running))
     }
 
     pub(crate) fn operation(&self, op: &Op, ended_at_ms: Option<i64>, outcome: OpOutcome) -> Operation {
@@ -400,8 +625,7 @@ impl Unit {
         if !self.waiting.is_empty() && self.op.is_none() && !matches!(self.life, Life::Unknown { .. }) {
             return Err("asks wait behind nothing");
         }
-        if self.want == Want::Down && self.op.is_none() && matches!(self.life, Life::Starting { .. } | Life::Up { .. })
-        {
+        if !self.is_wanted() && self.op.is_none() && matches!(self.life, Life::Starting { .. } | Life::Up { .. }) {
             return Err("it runs and nobody wants it");
         }
         if matches!(self.life, Life::Starting { .. } | Life::Up { .. }) && !self.is_placed() {

@@ -9,23 +9,25 @@ use std::{
 };
 
 use wharf_core::{Act, Effects, Fact, FoundRun, Life, Removal, Saved, Unit};
-use wharf_model::{ErrorKind, Failure, Health, Installed, Phase, RunId, Signal, UnitName};
+use wharf_model::{ErrorKind, Exit, Failure, Health, Installed, Phase, RunId, Signal, UnitName};
 use wharf_runtime::{
+    Credentials,
     launch::{Found, LiveRun},
+    logs::{Query, UnitLog},
     ports,
 };
 use wharf_services::{Context, Wanted};
 
-use crate::{engine::Shared, logs};
+use crate::{engine::Shared, hearing};
 
 /// In a run's folder: the unit as it was when the run began.
 pub const UNIT_FILE: &str = "unit.json";
 /// One probe of a program that is starting may take this long.
 const START_PROBE_MS: u64 = 1_000;
-/// Logs of this many runs are kept beside the present one.
-const LOGS_KEPT: usize = 5;
 /// How many of a dead run's last lines are told with its death.
 const LAST_WORDS: usize = 10;
+/// The shim or the kernel says within this how a main process ended, where either can.
+const CODE_WAIT: Duration = Duration::from_millis(20);
 /// How much of each: a line of minified code can have megabytes.
 const LAST_WORD_CHARS: usize = 500;
 
@@ -38,6 +40,7 @@ pub fn unit_of(act: &Act) -> &UnitName {
         | Act::Terminate { unit, .. }
         | Act::Kill { unit, .. }
         | Act::Look { unit, .. }
+        | Act::PostStart { unit, .. }
         | Act::Forget { unit, .. }
         | Act::Remove { unit, .. } => unit,
     }
@@ -51,6 +54,7 @@ fn run_of(act: &Act) -> Option<RunId> {
         | Act::Terminate { run, .. }
         | Act::Kill { run, .. }
         | Act::Look { run, .. }
+        | Act::PostStart { run, .. }
         | Act::Forget { run, .. } => Some(*run),
         Act::Place { .. } | Act::Remove { .. } => None,
     }
@@ -67,11 +71,13 @@ pub fn boot(shared: &Arc<Shared>, first: &Effects, mut left_over: Vec<(UnitName,
         | Act::Probe { .. }
         | Act::Terminate { .. }
         | Act::Kill { .. }
+        | Act::PostStart { .. }
         | Act::Forget { .. }
         | Act::Remove { .. } => None,
     };
     let looks: Vec<_> = first.acts.iter().filter_map(looked_at).collect();
     left_over.retain(|run| !looks.contains(run));
+    let secrets = Secrets::before(shared);
     let shared = shared.clone();
     shared.tasks.clone().spawn(async move {
         for (unit, run) in looks {
@@ -82,8 +88,35 @@ pub fn boot(shared: &Arc<Shared>, first: &Effects, mut left_over: Vec<(UnitName,
             }
         }
         end_strangers(&shared, left_over).await;
+        secrets.settle(&shared);
         shared.tell(Fact::Booted);
+        learn_known(&shared).await;
     });
+}
+
+/// Secrets that lay in memory before the first ask: those of runs that are over go.
+struct Secrets(Vec<RunId>);
+
+impl Secrets {
+    fn before(shared: &Shared) -> Self {
+        Self(shared.hands.credentials().runs().into_iter().map(|(run, _)| run).collect())
+    }
+
+    fn settle(self, shared: &Shared) {
+        for run in self.0 {
+            if shared.hands.live(run).is_none() {
+                tracing::info!("the secrets of run {run} are removed: it is over");
+                shared.hands.credentials().remove(run);
+            }
+        }
+    }
+}
+
+/// Old logs may hold what no run of this daemon was given.
+async fn learn_known(shared: &Shared) {
+    for unit in shared.world.load_full().values() {
+        shared.hands.credentials().learn_known(&unit.name, &unit.policy.secrets).await;
+    }
 }
 
 /// Begins an act. It never waits here.
@@ -112,9 +145,11 @@ pub fn begin(shared: &Arc<Shared>, act: Act, unit: Option<&Unit>) {
         }
         Act::Probe { unit: name, run } => {
             let Some(mut cx) = cx else { return };
-            if unit.is_some_and(|u| matches!(u.life, Life::Starting { .. })) {
-                // A program that accepts before it can answer must not cost a whole time limit.
-                cx.probe_timeout_ms = cx.probe_timeout_ms.min(START_PROBE_MS);
+            if let Some(Life::Starting { since_ms, .. }) = unit.map(|u| &u.life) {
+                // A program that accepts before it can answer must not cost a whole time limit; one that
+                // answers slowly gets longer and longer.
+                let since_ms = crate::turn::now().boot_ms.saturating_sub(*since_ms);
+                cx.probe_timeout_ms = cx.probe_timeout_ms.min(START_PROBE_MS.max(since_ms / 4));
             }
             tasks.spawn(async move {
                 let health = unbroken(&name, async { Ok(probe(&shared, &cx).await) }).await;
@@ -133,13 +168,18 @@ pub fn begin(shared: &Arc<Shared>, act: Act, unit: Option<&Unit>) {
         Act::Look { unit: name, run } => {
             tasks.spawn(async move { look(&shared, name, run).await });
         }
+        Act::PostStart { unit: name, .. } => {
+            let Some(cx) = cx else { return };
+            tasks.spawn(async move {
+                if let Err(failure) = hook(&cx, &cx.policy.post_start).await {
+                    tracing::warn!("{name}: its post_start failed: {failure}");
+                }
+            });
+        }
         Act::Forget { unit: name, run } => {
             tasks.spawn(async move {
                 shared.hands.drop_run(run);
                 shared.launcher.forget(&name, run).await;
-                let dir = shared.layout.logs(&name);
-                // Unlinking a large file takes its time.
-                drop(tokio::task::spawn_blocking(move || logs::prune(&dir, LOGS_KEPT)));
             });
         }
         Act::Remove { unit: name, op, removal } => {
@@ -196,6 +236,7 @@ async fn launch(shared: &Arc<Shared>, unit: Unit, mut cx: Context, run: RunId) {
             tracing::info!("Started {name} with PID {pid}{}", ports_text(&cx.ports));
             remember_beside(shared, &unit, run, &cx.ports);
             shared.tell(Fact::Launched { unit: name.clone(), run, pid, ports: cx.ports });
+            hearing::begin(shared, &name, run, &live);
             watch(shared, name, run, live).await;
         }
         Err(failure) => {
@@ -215,12 +256,29 @@ fn ports_text(ports: &BTreeMap<String, u16>) -> String {
     if list.is_empty() { String::new() } else { format!(" on port {}", list.join(", ")) }
 }
 
+/// The unit's ports are free for its program, or are given to it as sockets.
+async fn open_ports(
+    shared: &Shared,
+    unit: &Unit,
+    ports: &BTreeMap<String, u16>,
+    knocked: Vec<(String, std::os::fd::OwnedFd)>,
+) -> Result<Vec<(String, std::os::fd::OwnedFd)>, Failure> {
+    let passes = unit.policy.on_demand.as_ref().is_some_and(|o| o.pass_sockets);
+    if !passes || !knocked.is_empty() {
+        return Ok(knocked);
+    }
+    shared.doorman.open_to_pass(&unit.name, ports).map_err(Failure::from)
+}
+
 async fn make_run(shared: &Arc<Shared>, unit: &Unit, cx: &mut Context) -> Result<(i32, LiveRun), Failure> {
     let service = shared.service(&unit.name).map_err(|_| not_known(&unit.name))?.clone();
     shared.layout.create_unit(&unit.name)?;
+    let knocked = shared.doorman.make_way(&unit.name).await;
     let (ports_for, chooser) = (unit.clone(), shared.clone());
     let chosen = tokio::task::spawn_blocking(move || choose_ports(&chooser, &ports_for));
     cx.ports = chosen.await.map_err(|e| Failure::new(ErrorKind::Internal, e.to_string()))??;
+    let sockets = open_ports(shared, unit, &cx.ports, knocked).await?;
+    shared.hands.give_sockets(cx.run.unwrap_or(RunId(0)), sockets);
     let made = service.start(cx).await?;
     let run = cx.run.unwrap_or(RunId(0));
     let live = shared.hands.live(run).ok_or_else(|| {
@@ -228,6 +286,12 @@ async fn make_run(shared: &Arc<Shared>, unit: &Unit, cx: &mut Context) -> Result
             .hint("a service's start must end in cx.run(…).spawn()")
     })?;
     Ok((made.pid, live))
+}
+
+/// A program of the policy, run to its end beside the unit.
+async fn hook(cx: &Context, argv: &[String]) -> Result<(), Failure> {
+    let Some((program, args)) = argv.split_first() else { return Ok(()) };
+    cx.run(program.as_str()).args(args).success().await.map(drop)
 }
 
 /// Every port is tried by a real bind before anything is started.
@@ -240,8 +304,9 @@ fn choose_ports(shared: &Shared, unit: &Unit) -> Result<BTreeMap<String, u16>, F
         .collect();
     let mut chosen = BTreeMap::new();
     for (port, wish) in &unit.wishes {
-        let sticky = || unit.ports.get(port).copied().filter(|n| ports::check(*n).is_ok());
+        let sticky = || unit.ports.get(port).copied().filter(|n| shared.doorman.holds(&unit.name, *n) || ports::check(*n).is_ok());
         let number = match wish {
+            Some(number) if shared.doorman.holds(&unit.name, *number) => *number,
             Some(number) => {
                 ports::check(*number).map_err(|holder| holder.failure(&unit.name, port))?;
                 *number
@@ -258,23 +323,36 @@ fn choose_ports(shared: &Shared, unit: &Unit) -> Result<BTreeMap<String, u16>, F
     Ok(chosen)
 }
 
-/// Until nothing of the run lives.
+/// Until nothing of the run lives. That it ended is told at once, how it ended as soon as anybody knows.
 async fn watch(shared: &Arc<Shared>, unit: UnitName, run: RunId, live: LiveRun) {
-    let exit = live.exited().await;
-    let last_words = last_words(shared.layout.log(&unit, run)).await;
-    let empty = live.is_empty();
+    let known = match live.gone().await {
+        Some(exit) => Some(exit),
+        None => tokio::time::timeout(CODE_WAIT, live.exit_known()).await.ok(),
+    };
+    let last_words = last_words(shared.layout.logs(&unit), run).await;
+    let (empty, exit) = (live.is_empty(), known.clone().unwrap_or(Exit::Unknown));
     shared.tell(Fact::Exited { unit: unit.clone(), run, exit, empty, last_words });
-    if !empty {
-        live.emptied().await;
-        shared.tell(Fact::Emptied { unit, run });
-    }
+    let learnt = async {
+        if known.is_none() {
+            let exit = live.exit_known().await;
+            shared.tell(Fact::Learned { unit: unit.clone(), run, exit });
+        }
+    };
+    let emptied = async {
+        if !empty {
+            live.emptied().await;
+            shared.tell(Fact::Emptied { unit: unit.clone(), run });
+        }
+    };
+    tokio::join!(learnt, emptied);
 }
 
 /// The end of a run's log, cut to what a person reads.
-async fn last_words(log: PathBuf) -> Vec<String> {
-    let read = tokio::task::spawn_blocking(move || logs::tail(&log, LAST_WORDS).map(|t| t.lines).unwrap_or_default());
-    let lines = read.await.unwrap_or_default();
-    lines.into_iter().map(|line| line.chars().take(LAST_WORD_CHARS).collect()).collect()
+async fn last_words(logs: PathBuf, run: RunId) -> Vec<String> {
+    let query = Query { lines: LAST_WORDS, run: Some(run), ..Query::default() };
+    let read = tokio::task::spawn_blocking(move || UnitLog::new(logs, None).last(&query).unwrap_or_default());
+    let lines = read.await.unwrap_or_default().entries.into_iter().map(|e| e.text);
+    lines.map(|line| line.chars().take(LAST_WORD_CHARS).collect()).collect()
 }
 
 /// Asks once. Whatever goes wrong with the asking is an answer too.
@@ -294,9 +372,10 @@ async fn terminate(shared: &Shared, cx: &Context, run: RunId) {
         shared.not_launching(run);
         return;
     };
-    let asked = match shared.service(&cx.unit) {
-        Ok(service) => service.stop(cx).await,
-        Err(_) => Err(not_known(&cx.unit)),
+    let asked = match (cx.policy.stop_signal, shared.service(&cx.unit)) {
+        (Some(signal), _) => cx.signal(signal).await,
+        (None, Ok(service)) => service.stop(cx).await,
+        (None, Err(_)) => Err(not_known(&cx.unit)),
     };
     // What cannot be asked by its own code is asked the common way.
     if let Err(failure) = asked {
@@ -354,6 +433,8 @@ async fn look(shared: &Arc<Shared>, unit: UnitName, run: RunId) {
     );
     if let Some(live) = &live {
         shared.hands.adopt(run, live.clone());
+        // Before it is told: what was said while nobody was there comes first.
+        hearing::again(shared, &unit, run, live);
     }
     let drains = matches!(told, FoundRun::Draining { .. });
     shared.tell(Fact::Found { unit: unit.clone(), run, found: told });
@@ -381,6 +462,7 @@ fn remove(shared: &Shared, name: &UnitName, removal: Removal) -> Result<(), Fail
     if removal.data {
         gone(shared.layout.data(name))?;
         gone(shared.layout.logs(name))?;
+        Credentials::forget_generated(shared.layout.secrets(), name)?;
     }
     let used_by_another = shared
         .world

@@ -13,13 +13,10 @@ use wharf_services::{PortChoice, Service};
 use crate::{
     acts,
     engine::Engine,
-    logs, names,
+    names, redaction,
     report::{self, now_seconds, seconds},
     turn, verify,
 };
-
-const LINES: u32 = 100;
-const MOST_LINES: u32 = 10_000;
 
 type Answer<T> = Result<T, Failure>;
 
@@ -71,16 +68,16 @@ impl Engine {
             .ok_or_else(|| Failure::new(ErrorKind::Conflict, format!("{name} was deleted meanwhile")).about(name))
     }
 
-    fn unit_or_blank(&self, name: &UnitName) -> Answer<Arc<Unit>> {
+    pub(crate) fn unit_or_blank(&self, name: &UnitName) -> Answer<Arc<Unit>> {
         if let Some(unit) = self.unit(name) {
             return Ok(unit);
         }
         let service = self.service(name)?;
-        let declared = self.declare(name, &*service, None).ok();
+        let declared = self.declare(name, &*service, None, None).ok();
         Ok(Arc::new(Unit::blank(name.clone(), declared)))
     }
 
-    fn status_of(&self, name: &UnitName) -> Answer<Status> {
+    pub(crate) fn status_of(&self, name: &UnitName) -> Answer<Status> {
         match self.unit(name) {
             // A unit whose service this Wharf has lost is still a unit.
             Some(unit) => Ok(report::status(&unit, self.shared.catalogue.get(name.service()).map(|s| &**s))),
@@ -98,47 +95,6 @@ impl Engine {
 
     fn recent_ops(&self, name: &UnitName) -> Vec<Operation> {
         self.unit(name).map(|u| u.ops.iter().rev().take(5).cloned().collect()).unwrap_or_default()
-    }
-
-    async fn follow(
-        &self,
-        caller: &Caller,
-        name: &UnitName,
-        mut from: Option<(wharf_model::RunId, u64)>,
-    ) -> Answer<()> {
-        let Some(stream) = &caller.stream else {
-            return Err(Failure::new(ErrorKind::InvalidParams, "follow needs a stream")
-                .hint("send Accept: text/event-stream or application/x-ndjson"));
-        };
-        let dir = self.shared.layout.logs(name);
-        let mut open: Option<(wharf_model::RunId, logs::Follower)> = None;
-        loop {
-            let newest = logs::runs(&dir).into_iter().next_back();
-            let mut lines = vec![];
-            if let Some((run, follower)) = &mut open {
-                lines.extend(follower.read().unwrap_or_default().into_iter().map(|l| (*run, l)));
-                if newest.as_ref().is_some_and(|(n, _)| n > run) && lines.is_empty() {
-                    lines.extend(follower.finish().map(|l| (*run, l)));
-                    open = None;
-                }
-            }
-            if let (None, Some((run, path))) = (&open, newest) {
-                let start = from.take().filter(|(r, _)| *r == run).map_or(0, |(_, offset)| offset);
-                open = logs::Follower::new(&path, start).ok().map(|f| (run, f));
-            }
-            let idle = lines.is_empty();
-            for (run, line) in lines {
-                let params = serde_json::value::to_raw_value(&LogLine { name: name.clone(), run, line })
-                    .map_err(|e| Failure::new(ErrorKind::Internal, e.to_string()))?;
-                if stream.send(Notification { method: "service.log", params }).await.is_err() {
-                    return Ok(());
-                }
-            }
-            if idle {
-                // Only while somebody follows: a poll keeps the log path free of watchers.
-                tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-            }
-        }
     }
 }
 
@@ -172,7 +128,7 @@ impl ServiceApi for Engine {
         let status = self.status_of(&p.name)?;
         let service = self.service(&p.name)?;
         let unit = self.unit_or_blank(&p.name)?;
-        let log_file = logs::runs(&self.shared.layout.logs(&p.name)).pop().map(|(_, path)| path.display().to_string());
+        let log_file = self.log_file(&p.name);
         let mut definition = service.facts();
         definition.uses.retain(|other| *other != p.name.as_str());
         for wish in service.ports(&p.name, &Value::Null).unwrap_or_default() {
@@ -186,8 +142,9 @@ impl ServiceApi for Engine {
         Ok(Inspection {
             definition,
             params_schema: service.params().schema().clone(),
-            with: (*unit.with).clone(),
-            policy: service.policy(&unit.with),
+            with: redaction::shown((*unit.with).clone()),
+            policy: (*unit.policy).clone(),
+            policy_changes: (*unit.changes).clone(),
             status,
             installed: unit.installed.clone(),
             data_dir: self.shared.layout.data(&p.name).display().to_string(),
@@ -221,7 +178,7 @@ impl ServiceApi for Engine {
 
     async fn build(&self, caller: &Caller, p: BuildParams) -> Answer<Outcome<BuildReport>> {
         let service = self.service(&p.name)?;
-        let declared = Some(self.declare(&p.name, &*service, p.with)?);
+        let declared = Some(self.declare(&p.name, &*service, p.with, None)?);
         let began = Instant::now();
         if service.facts().build.is_none() {
             let note = format!("nothing to build: {} comes ready made", p.name.service());
@@ -246,7 +203,7 @@ impl ServiceApi for Engine {
 
     async fn install(&self, caller: &Caller, p: InstallParams) -> Answer<Outcome<InstallReport>> {
         let service = self.service(&p.name)?;
-        let declared = Some(self.declare(&p.name, &*service, p.with)?);
+        let declared = Some(self.declare(&p.name, &*service, p.with, p.policy)?);
         if p.mode == Mode::Source && service.facts().build.is_none() {
             return Err(Failure::new(ErrorKind::InstallFailed, format!("{} cannot be built from source", p.name))
                 .hint(format!("wharf install {} --mode download", p.name))
@@ -277,11 +234,11 @@ impl ServiceApi for Engine {
 
     async fn start(&self, caller: &Caller, p: StartParams) -> Answer<Outcome<StartReport>> {
         let service = self.service(&p.name)?;
-        if p.with.is_none() {
+        if p.with.is_none() && p.policy.is_none() {
             // A template without parameters is no unit: that is said before any field is missed.
             self.status_of(&p.name)?;
         }
-        let declared = Some(self.declare(&p.name, &*service, p.with)?);
+        let declared = Some(self.declare(&p.name, &*service, p.with, p.policy)?);
         if let Some(asked) = &p.version {
             let unit = self.unit(&p.name);
             let placed = unit.as_ref().and_then(|u| u.installed.as_ref()).map(|i| i.version.as_str());
@@ -314,7 +271,7 @@ impl ServiceApi for Engine {
         let name = p.name;
         self.status_of(&name)?;
         let began = Instant::now();
-        let goal = Goal::Stop { keep_want: p.keep_want };
+        let goal = Goal::Stop { keep_want: p.keep_want, retire: p.retire };
         let operation = self.operate(caller, Ask { unit: name.clone(), goal, declared: None, wait: p.wait }).await?;
         if !p.wait {
             return Ok(Outcome::Begun(Begun { operation }));
@@ -325,7 +282,7 @@ impl ServiceApi for Engine {
 
     async fn restart(&self, caller: &Caller, p: RestartParams) -> Answer<Outcome<RestartReport>> {
         let service = self.service(&p.name)?;
-        let declared = Some(self.declare(&p.name, &*service, None)?);
+        let declared = Some(self.declare(&p.name, &*service, None, None)?);
         self.with_room(&p.name, "restart").await?;
         let began = Instant::now();
         let ask = Ask { unit: p.name.clone(), goal: Goal::Restart, declared, wait: p.wait };
@@ -381,7 +338,7 @@ impl ServiceApi for Engine {
                 duration_ms: 0,
             }));
         }
-        let declared = Some(self.declare(&p.name, &*service, None)?);
+        let declared = Some(self.declare(&p.name, &*service, None, None)?);
         self.with_room(&p.name, "upgrade").await?;
         let began = Instant::now();
         let version =
@@ -406,40 +363,14 @@ impl ServiceApi for Engine {
 
     async fn logs(&self, caller: &Caller, p: LogsParams) -> Answer<LogsReport> {
         self.status_of(&p.name)?;
-        let count = p.lines.unwrap_or(LINES).min(MOST_LINES) as usize;
-        let newest = logs::runs(&self.shared.layout.logs(&p.name)).pop();
-        let name = p.name.clone();
-        let read = tokio::task::spawn_blocking(move || match newest {
-            Some((run, path)) => Ok::<_, std::io::Error>((Some(run), logs::tail(&path, count)?)),
-            None => Ok((None, logs::Tail::default())),
-        });
-        let (run, tail) = read
-            .await
-            .map_err(|e| Failure::new(ErrorKind::Internal, e.to_string()))?
-            .map_err(|e| Failure::from(e).while_doing(format_args!("read the log of {name}")))?;
-        if p.follow {
-            if let (Some(stream), Some(run)) = (&caller.stream, run) {
-                for line in &tail.lines {
-                    let line = LogLine { name: p.name.clone(), run, line: line.clone() };
-                    if let Ok(params) = serde_json::value::to_raw_value(&line) {
-                        let _ = stream.send(Notification { method: "service.log", params }).await;
-                    }
-                }
-            }
-            self.follow(caller, &p.name, run.map(|r| (r, tail.end))).await?;
-        }
-        Ok(LogsReport { name: p.name, run, lines: tail.lines, more: tail.more })
+        self.read_logs(caller, p).await
     }
 
     async fn troubleshoot(&self, _: &Caller, p: TroubleshootParams) -> Answer<Troubleshooting> {
         let status = self.status_of(&p.name)?;
         let unit = self.unit_or_blank(&p.name)?;
         let count = p.lines.unwrap_or(50).min(1000) as usize;
-        let log_tail = logs::runs(&self.shared.layout.logs(&p.name))
-            .pop()
-            .and_then(|(_, path)| logs::tail(&path, count).ok())
-            .map(|t| t.lines)
-            .unwrap_or_default();
+        let log_tail = self.log_tail(&p.name, count).await;
         let findings = verify::findings(&self.shared, &unit, &status, &log_tail);
         let live = unit.life.run().and_then(|run| self.shared.hands.live(run));
         Ok(Troubleshooting {

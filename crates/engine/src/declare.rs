@@ -7,7 +7,7 @@ use wharf_core::{Declared, Wishes};
 use wharf_model::{ErrorKind, Failure, UnitName};
 use wharf_services::{PortChoice, Service};
 
-use crate::engine::Engine;
+use crate::{engine::Engine, habits};
 
 impl Engine {
     /// What the service says for these parameters, or for those that the unit has.
@@ -16,8 +16,9 @@ impl Engine {
         name: &UnitName,
         service: &dyn Service,
         with: Option<Value>,
+        policy: Option<Value>,
     ) -> Result<Declared, Failure> {
-        let kept = self.unit(name).map(|u| u.with.clone()).unwrap_or_default();
+        let (kept, changes) = self.unit(name).map(|u| (u.with.clone(), u.changes.clone())).unwrap_or_default();
         let with = Arc::new(laid_over(&kept, with));
         service.params().check(&with).map_err(|f| f.about(name))?;
         let wishes: Wishes = service
@@ -32,8 +33,9 @@ impl Engine {
         if let Some((a, b, n)) = twice(&wishes) {
             return Err(Failure::new(ErrorKind::InvalidParams, format!("ports {a} and {b} are both {n}")).about(name));
         }
-        let (policy, needs_install) = (service.policy(&with), service.needs_install());
-        Ok(Declared { with, policy, wishes, needs_install })
+        let changes = Arc::new(habits::changed(&changes, policy));
+        let policy = Arc::new(habits::policy(name, service.policy(&with), &changes)?);
+        Ok(Declared { with, policy, changes, wishes, needs_install: service.needs_install() })
     }
 }
 

@@ -14,15 +14,24 @@ use std::{
 use arc_swap::ArcSwap;
 use tokio::{
     runtime::Handle,
-    sync::{broadcast, oneshot},
+    sync::{broadcast, oneshot, watch},
 };
 use wharf_core::{Ask, Core, Saved, Unit};
 use wharf_model::{ErrorKind, Failure, Operation, Progress, RunId, UnitName};
-use wharf_runtime::{Layout, RealHands, launch::Launcher};
+use wharf_runtime::{
+    Layout, RealHands,
+    launch::Launcher,
+    logs::{self, LogKeeper},
+};
 use wharf_services::{Catalogue, Context, Dirs, Service};
 
 use crate::{
-    acts, logs, names,
+    acts,
+    audit::AuditLog,
+    bus::Bus,
+    calendar, doorman, keeping, names,
+    ops::OpsLog,
+    rpc,
     store::Store,
     turn::{Mail, Turn},
 };
@@ -49,12 +58,20 @@ pub struct Shared {
     pub world: ArcSwap<World>,
     /// How often the world was published.
     pub turns: AtomicU64,
+    /// The same, for those who wait for it.
+    pub published: watch::Sender<u64>,
+    /// Who looks after what runs write.
+    pub logs: LogKeeper,
     pub mail: mpsc::Sender<Mail>,
     pub progress: broadcast::Sender<(UnitName, Progress)>,
+    pub bus: Arc<Bus>,
+    pub ops: OpsLog,
+    pub audit: AuditLog,
     pub tasks: Handle,
     /// Starts that have made no run yet: a stop cancels them. A lock, since acts are tasks of their
     /// own; it is held for a look-up and never across a wait.
     pub launching: Mutex<BTreeMap<RunId, oneshot::Sender<()>>>,
+    pub doorman: doorman::Doorman,
     pub born: Instant,
 }
 
@@ -88,16 +105,18 @@ impl Shared {
             run: self.layout.unit_run(&unit.name),
             store: self.layout.store().to_owned(),
         };
-        Context::new(
+        let mut cx = Context::new(
             unit.name.clone(),
             unit.life.run(),
             unit.with.clone(),
             unit.ports.clone(),
             unit.installed.clone(),
             dirs,
-            unit.policy.probe_timeout_ms,
+            unit.policy.clone(),
             self.hands.clone(),
-        )
+        );
+        cx.starting = matches!(unit.life, wharf_core::Life::Starting { .. });
+        cx
     }
 }
 
@@ -113,7 +132,7 @@ pub type End = oneshot::Receiver<Result<(), Failure>>;
 /// The highest run that has a log: a lost journal must not make two runs write to one file.
 fn newest_log(layout: &Layout) -> u64 {
     let Ok(units) = std::fs::read_dir(layout.all_logs()) else { return 0 };
-    let newest = |unit: std::fs::DirEntry| logs::runs(&unit.path()).pop().map(|(run, _)| run.0);
+    let newest = |unit: std::fs::DirEntry| logs::highest_run(&unit.path()).map(|run| run.0);
     units.flatten().filter_map(newest).max().unwrap_or(0)
 }
 
@@ -149,10 +168,14 @@ impl Engine {
         let left_over = launcher.runs()?;
         let newest_dir = left_over.iter().map(|(_, run)| run.0).max().unwrap_or(0);
         let next_run = restored.next_run.max(newest_dir).max(newest_log(&layout));
+        let ops = OpsLog::open(layout.state(), &restored.ops);
+        let bus = Bus::new(rpc::boot()?);
+        let audit = AuditLog::open(layout.state(), bus.boot());
         let (core, first) = Core::restore(restored.units, restored.ops, next_run, restored.next_op);
 
         let (mail, letters) = mpsc::channel();
         let (progress, _) = broadcast::channel(256);
+        let logs = keeping::start(&layout, mail.clone())?;
         let told = progress.clone();
         // A progress that nobody listens to is no loss.
         let on_progress = move |unit: &UnitName, p: Progress| drop(told.send((unit.clone(), p)));
@@ -165,13 +188,23 @@ impl Engine {
             launcher,
             world: ArcSwap::from_pointee(world),
             turns: AtomicU64::new(0),
+            published: watch::Sender::new(0),
+            logs,
             mail,
             progress,
+            bus: Arc::new(bus),
+            ops,
+            audit,
             tasks: Handle::current(),
             launching: Mutex::default(),
+            doorman: doorman::Doorman::default(),
             born: Instant::now(),
         });
+        rpc::tell_of_start(&shared);
         acts::boot(&shared, &first, left_over);
+        keeping::tell_of_units(&shared);
+        calendar::keep(&shared);
+        doorman::keep(&shared);
         let first = wharf_core::Effects { acts: vec![], ..first };
         let turn = Turn::new(core, store, shared.clone());
         let (tell_end, end) = oneshot::channel();
@@ -210,6 +243,12 @@ impl Engine {
     pub(crate) async fn room(&self) -> bool {
         let (caller, answer) = oneshot::channel();
         self.shared.mail.send(Mail::Room(caller)).is_ok() && answer.await.unwrap_or(false)
+    }
+
+    /// Whether the loop takes letters and answers them: it is waited for. For a watchdog.
+    pub async fn answers(&self) -> bool {
+        let (caller, answer) = oneshot::channel();
+        self.shared.mail.send(Mail::Room(caller)).is_ok() && answer.await.is_ok()
     }
 
     /// How often the state was published. For tests and metrics.

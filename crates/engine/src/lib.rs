@@ -13,15 +13,31 @@
 
 mod acts;
 mod api;
+mod audit;
+mod bus;
+mod calendar;
 mod declare;
+mod deps;
+mod doorman;
 mod engine;
-mod logs;
+mod graph;
+mod habits;
+mod hearing;
+mod jsonl;
+mod keeping;
 mod names;
+mod news;
+mod ops;
 mod own;
+mod reading;
+mod redaction;
 mod report;
+mod rpc;
 mod store;
 mod turn;
 mod verify;
+mod why;
 
-pub use engine::{Engine, Settings};
+pub use audit::{Audited, verify as verify_audit};
+pub use engine::{End, Engine, Settings};
 pub use store::{Store, StoreFailure};

@@ -1,7 +1,7 @@
 //! From a unit of the core to what a caller is shown.
 
 use wharf_api::{ListRow, Status, StatusWord};
-use wharf_core::Unit;
+use wharf_core::{Life, Unit};
 use wharf_model::{Phase, UnitName, Want};
 use wharf_services::Service;
 
@@ -65,12 +65,35 @@ pub fn status(unit: &Unit, service: Option<&dyn Service>) -> Status {
         healthy: unit.is_healthy(),
         last_health_check: unit.last_health.as_ref().map(|(at, _)| seconds(*at)),
         last_healthy_at: unit.last_healthy_at_ms.map(seconds),
-        error_message: unit.last_error.clone(),
+        error_message: unit
+            .last_error
+            .clone()
+            .or_else(|| unit.log_fault.as_ref().map(|line| format!("it logs again and again: {line}"))),
         last_restart: unit.last_restart_ms.map(seconds),
         restart_backoff: unit.retry_at_ms().map(|at| at.saturating_sub(now.boot_ms) as f64 / 1000.0),
         last_exit: unit.last_exit.clone(),
+        last_end: unit.last_end,
+        given_up: match &unit.life {
+            Life::Failed { rule, .. } => Some(*rule),
+            Life::Idle
+            | Life::Starting { .. }
+            | Life::Up { .. }
+            | Life::Backoff { .. }
+            | Life::Blocked { .. }
+            | Life::Waiting { .. }
+            | Life::Stopping { .. }
+            | Life::Unknown { .. } => None,
+        },
+        status_text: unit.status_text.clone().or_else(|| not_ready_yet(unit)),
+        next_due: unit.next_due_ms.filter(|_| unit.want == Want::Up && !unit.held).map(seconds),
         operation: unit.busy_with().map(|(id, _)| id),
     }
+}
+
+/// What a program that is starting and says nothing of itself answered last.
+fn not_ready_yet(unit: &Unit) -> Option<String> {
+    let (_, health) = unit.last_health.as_ref().filter(|_| matches!(unit.life, Life::Starting { .. }))?;
+    Some(format!("its last probe: {}", health.detail))
 }
 
 /// How a unit is that nobody has made.
@@ -105,6 +128,10 @@ pub fn status_unmade(name: &UnitName, service: &dyn Service) -> Status {
         last_restart: None,
         restart_backoff: None,
         last_exit: None,
+        last_end: None,
+        given_up: None,
+        status_text: None,
+        next_due: None,
         operation: None,
     }
 }

@@ -192,6 +192,11 @@ impl Store {
         write()
     }
 
+    /// Whether the reserve stands.
+    pub fn has_reserve(&self) -> bool {
+        self.has_reserve
+    }
+
     /// Whether the reserve stands; tries to make it again where it was given up.
     pub fn restock(&mut self) -> bool {
         if !self.has_reserve {

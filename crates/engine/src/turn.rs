@@ -14,7 +14,7 @@ use tokio::sync::oneshot;
 use wharf_core::{Act, Answer, Ask, Core, Effects, Event, Fact, Notice, Now, Ticket};
 use wharf_model::{Failure, Operation, Phase, UnitName};
 
-use crate::{acts, engine::Shared, store::Store};
+use crate::{acts, engine::Shared, news, redaction, store::Store};
 
 /// How many letters are taken together: they share one commit.
 const BATCH: usize = 256;
@@ -103,7 +103,7 @@ impl Turn {
                 self.callers.insert(ticket, caller);
                 Read::Event(Box::new(Event::Ask(ticket, *ask)))
             }
-            Mail::Fact(fact) => Read::Event(Box::new(Event::Fact(fact))),
+            Mail::Fact(fact) => Read::Event(Box::new(Event::Fact(redaction::fact(fact)))),
             Mail::Room(caller) => {
                 let _ = caller.send(self.store.restock());
                 Read::Nothing
@@ -125,6 +125,7 @@ impl Turn {
         let mut answers = vec![];
         let mut acted = vec![];
         let mut touched = std::collections::BTreeSet::new();
+        let news: Vec<_> = effects.iter().flat_map(|fx| news::of(fx, &self.core)).collect();
         for fx in effects {
             fx.notices.into_iter().for_each(tell);
             acted.extend(fx.acts);
@@ -135,6 +136,7 @@ impl Turn {
             self.perform(act);
         }
         self.publish(touched);
+        news::tell(&self.shared, news, self.store.has_reserve());
         for Answer { ticket, result } in answers {
             if let Some(caller) = self.callers.remove(&ticket) {
                 // A caller that has left is no concern of the operation.
@@ -162,8 +164,9 @@ impl Turn {
                 None => world.remove(&name),
             };
         }
-        self.shared.turns.fetch_add(1, Ordering::Relaxed);
+        let turns = self.shared.turns.fetch_add(1, Ordering::Relaxed);
         self.shared.world.store(Arc::new(world));
+        self.shared.published.send_replace(turns + 1);
     }
 }
 
@@ -180,6 +183,10 @@ fn tell(notice: Notice) {
         Notice::Phase { unit, to: Phase::Failed, why, .. } => tracing::error!("{unit} is given up: {why}"),
         Notice::Phase { unit, to: Phase::Unhealthy, why, .. } => tracing::warn!("{unit}: {why}"),
         Notice::Phase { unit, from, to, .. } => tracing::debug!("{unit}: {from} -> {to}"),
+        Notice::Ended { unit, run, exit, reason } => tracing::debug!("{unit}: run {run} {exit} ({reason:?})"),
+        Notice::Skipped { unit } => {
+            tracing::warn!("{unit}: its schedule came due while the run before it went on: passed over");
+        }
         Notice::Retry { unit, attempt, after_ms } => {
             tracing::warn!("{unit} is started again in {} s (attempt {attempt})", after_ms / 1000);
         }

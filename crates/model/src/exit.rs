@@ -26,6 +26,10 @@ pub enum Exit {
         /// The kernel's error number.
         errno: i32,
     },
+    /// The kernel ended it, because its memory limit was reached.
+    OomKilled,
+    /// A SIGKILL that nobody of ours sent, while the kernel ended some process for want of memory.
+    OomSuspected,
     /// The machine was started anew while the run was recorded as live.
     HostRebooted,
     /// Nobody was left who could have seen it.
@@ -50,10 +54,54 @@ impl fmt::Display for Exit {
             Self::StartFailed { stage, errno } => {
                 write!(f, "could not begin ({stage}: {})", std::io::Error::from_raw_os_error(*errno))
             }
+            Self::OomKilled => f.write_str("was ended by the kernel: it reached its memory limit"),
+            Self::OomSuspected => f.write_str("was ended by SIGKILL, probably for want of memory"),
             Self::HostRebooted => f.write_str("ended with the machine's restart"),
             Self::Unknown => f.write_str("ended, nobody saw how"),
         }
     }
+}
+
+/// Why a run ended, as Wharf sees it: beside [`Exit`], which is what the kernel saw.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum EndReason {
+    /// By itself: a crash, or a program that was done.
+    ByItself,
+    /// Somebody asked, and it ended in time.
+    Stopped,
+    /// Somebody asked, and it took SIGKILL.
+    Killed,
+    /// It was not ready in time.
+    ReadyTimeout,
+    /// Its health probes failed.
+    Unhealthy,
+    /// It did not say that it was alive.
+    WatchdogTimeout,
+    /// Nobody used it.
+    Idle,
+    /// A unit that it needs was stopped.
+    NeedStopped,
+    /// Its lease was lost.
+    LeaseLost,
+    /// The machine was started anew.
+    HostRebooted,
+}
+
+/// Why a unit was given up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum GivenUp {
+    /// More deaths within the window than its budget allows.
+    RestartIntensity,
+    /// It kept dying, however healthy it was in between.
+    Flapping,
+    /// It ended with a code that its policy calls final.
+    ExitRule,
+    /// Its policy restarts nothing.
+    NeverRestarted,
+    /// It could not be started for whoever asked.
+    StartRefused,
 }
 
 /// The signals that stop a service.

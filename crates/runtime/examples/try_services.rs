@@ -57,7 +57,7 @@ async fn try_one(
     let dirs = Dirs { data: layout.data(unit), run: layout.unit_run(unit), store: layout.store().to_owned() };
     let context = |run: Option<RunId>, installed: Option<Installed>| {
         let (unit, with, numbers) = (unit.clone(), with.clone(), numbers.clone());
-        Context::new(unit, run, with, numbers, installed, dirs.clone(), 5_000, Arc::new(hands.clone()))
+        Context::new(unit, run, with, numbers, installed, dirs.clone(), Arc::default(), Arc::new(hands.clone()))
     };
     let began = Instant::now();
     let installed = service.install(&context(None, None), want).await?;

@@ -1,4 +1,4 @@
-//! The unprivileged user that services run as where Wharf is root.
+//! The users that services run as where Wharf is root.
 //!
 //! It owns who that is, whether they can reach a path, and whose a folder is.
 
@@ -9,7 +9,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use nix::unistd::{User, geteuid};
+use nix::unistd::{Gid, Uid, User, geteuid, getgrouplist};
 use wharf_model::{ErrorKind, Failure};
 
 /// A user of the machine.
@@ -38,6 +38,38 @@ impl Account {
         }
         Err(Failure::new(ErrorKind::Precondition, "there is neither a user wharf nor a user nobody to run services as")
             .hint("make one: useradd --system --no-create-home wharf"))
+    }
+
+    /// Whom a policy names, by name or number. `None`: as Wharf itself.
+    ///
+    /// # Errors
+    /// `precondition` where there is no such user, `permission` where Wharf cannot become them.
+    pub fn of_policy(named: &str) -> Result<Option<Self>, Failure> {
+        let by_number = || named.parse().ok().and_then(|uid| User::from_uid(Uid::from_raw(uid)).ok().flatten());
+        let Some(user) = User::from_name(named).ok().flatten().or_else(by_number).map(Self::from) else {
+            return Err(Failure::new(ErrorKind::Precondition, format!("there is no user {named:?} to run it as"))
+                .hint(format!("make one: useradd --system --no-create-home {named}; or correct policy.run_as")));
+        };
+        let own = geteuid();
+        match (own.is_root(), user.uid == own.as_raw()) {
+            (_, true) => Ok(None),
+            (true, false) => Ok(Some(user)),
+            (false, false) => {
+                let us = Self::own().map_or_else(|| format!("uid {own}"), |own| own.name);
+                let text =
+                    format!("it is to run as {named}, and Wharf, which runs as {us}, cannot become another user");
+                Err(Failure::new(ErrorKind::Permission, text)
+                    .hint("let root run the daemon (wharf setup), or take the user out: --policy run_as=null"))
+            }
+        }
+    }
+
+    /// Every group that this user is in.
+    pub fn groups(&self) -> Vec<u32> {
+        let name = std::ffi::CString::new(self.name.as_str()).unwrap_or_default();
+        let all = getgrouplist(&name, Gid::from_raw(self.gid)).unwrap_or_default();
+        let all: Vec<u32> = all.into_iter().map(Gid::as_raw).collect();
+        if all.is_empty() { vec![self.gid] } else { all }
     }
 
     /// Whom Wharf itself runs as.
@@ -119,6 +151,24 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
+
+    #[test]
+    fn a_policy_names_a_user_by_name_or_number() {
+        let own = Account::own().unwrap();
+        assert_eq!(Account::of_policy(&own.name).unwrap(), None);
+        assert_eq!(Account::of_policy(&own.uid.to_string()).unwrap(), None);
+        let unknown = Account::of_policy("no-such-user").unwrap_err();
+        assert_eq!(unknown.kind, ErrorKind::Precondition);
+        assert!(unknown.message.contains("\"no-such-user\"") && unknown.hint.unwrap().contains("useradd"));
+        // Root becomes anybody, anybody else nobody but themselves.
+        match Account::of_policy("daemon") {
+            Ok(Some(daemon)) => {
+                assert!(geteuid().is_root() && daemon.uid == 1 && daemon.groups().contains(&daemon.gid));
+            }
+            Ok(None) => panic!("we are not the user daemon"),
+            Err(failure) => assert!(!geteuid().is_root() && failure.kind == ErrorKind::Permission, "{failure}"),
+        }
+    }
 
     #[test]
     fn a_closed_parent_is_named() {

@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, fs, path::Path};
 use wharf_model::{ErrorKind, Failure};
 use wharf_services::{Command, Context};
 
-use crate::account::Account;
+use crate::{account::Account, redact::redactor};
 
 /// Where programs are looked for when the daemon itself was given no PATH.
 const USUAL_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -18,8 +18,34 @@ const USUAL_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbi
 pub(crate) enum Base {
     /// Only those that every program needs.
     Clean,
-    /// All of the daemon's: install tools need the user's proxies, mirrors and certificates.
+    /// The daemon's too: install tools need the user's proxies, mirrors and certificates. Not what is meant
+    /// for the daemon alone, and none whose value is a secret of a unit.
     Daemon,
+}
+
+/// Variables that are meant for the daemon alone: how it was started, its agents, its own secrets.
+const OF_DAEMON: [&str; 17] = [
+    "NOTIFY_SOCKET",
+    "WATCHDOG_USEC",
+    "WATCHDOG_PID",
+    "MAINPID",
+    "INVOCATION_ID",
+    "JOURNAL_STREAM",
+    "SYSTEMD_EXEC_PID",
+    "MEMORY_PRESSURE_WATCH",
+    "MEMORY_PRESSURE_WRITE",
+    "CREDENTIALS_DIRECTORY",
+    "SSH_AUTH_SOCK",
+    "SSH_AGENT_PID",
+    "GPG_AGENT_INFO",
+    "GNOME_KEYRING_CONTROL",
+    "WHARF_UNIT",
+    "WHARF_RUN",
+    "WHARF_SOCKET",
+];
+
+fn is_the_daemons(name: &str) -> bool {
+    OF_DAEMON.contains(&name) || name.starts_with("LD_") || name.starts_with("LISTEN_")
 }
 
 /// All variables of a command, each name once.
@@ -32,7 +58,8 @@ pub(crate) fn build(
     let mut vars = match base {
         Base::Clean => BTreeMap::new(),
         Base::Daemon => {
-            std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?))).collect()
+            let all = std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)));
+            all.filter(|(name, value)| !is_the_daemons(name) && !redactor().is_told_by(value)).collect()
         }
     };
     vars.extend(of_machine());
@@ -204,6 +231,24 @@ mod tests {
         assert_eq!((of("WHARF_UNIT"), of("WHARF_RUN")), (Some("hello"), Some("1")));
         assert_eq!(of("CARGO_PKG_NAME"), None, "the daemon's own variables do not leak");
         assert!(of("PATH").is_some() && of("HOME").is_some() && of("USER").is_some());
+    }
+
+    #[test]
+    fn what_is_meant_for_the_daemon_goes_no_further() {
+        for name in ["LD_PRELOAD", "LD_LIBRARY_PATH", "NOTIFY_SOCKET", "LISTEN_FDS", "LISTEN_PID", "SSH_AUTH_SOCK"] {
+            assert!(is_the_daemons(name), "{name}");
+        }
+        for name in ["PATH", "HTTPS_PROXY", "CARGO_HOME", "SSL_CERT_FILE", "OLD_NAME"] {
+            assert!(!is_the_daemons(name), "{name}");
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let build = |command: Command| build(&context(dir.path(), "hello"), &command, None, Base::Daemon).unwrap();
+        assert!(build(Command::default()).contains_key("CARGO_PKG_NAME"), "the user's own are there");
+        // Given by the unit itself, it is the unit's.
+        let given = Command { env: BTreeMap::from([("LD_PRELOAD".into(), "/x.so".into())]), ..Command::default() };
+        assert_eq!(build(given).get("LD_PRELOAD").map(String::as_str), Some("/x.so"));
+        redactor().learn(env!("CARGO_PKG_DESCRIPTION").as_bytes());
+        assert!(!build(Command::default()).contains_key("CARGO_PKG_DESCRIPTION"), "a secret of a unit is not");
     }
 
     #[test]

@@ -8,26 +8,36 @@ use std::{
     collections::HashMap,
     fs::{self, OpenOptions},
     io::Write,
-    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown},
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown},
+    },
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use async_trait::async_trait;
-use wharf_model::{ErrorKind, Failure, Health, Installed, Progress, RunId, Signal, UnitName};
+use futures_util::future::BoxFuture;
+use wharf_model::{ErrorKind, Failure, Health, Installed, Policy, Progress, Requirement, RunId, Signal, UnitName};
 use wharf_services::{Check, Command, Context, Hands, InstallPlan, Output, Probe, Run, Secret};
 
 use crate::{
     account::Account,
+    credentials::Credentials,
     environment::{self, Base},
     install::{self, Placer, Say},
     launch::{Launcher, LiveRun, RunAs, RunPlan},
     layout::Layout,
-    probe, secret,
+    notify::{Ear, Socket},
+    probe::{self, LogLines},
+    requirements, secret,
     tool::Tool,
     which,
 };
+
+/// A program that is asked for its version may take this long.
+const VERSION_MS: u64 = 5_000;
 
 /// Acts on this machine. Cheap to clone; all clones share one registry.
 #[derive(Clone)]
@@ -40,6 +50,10 @@ pub struct RealHands {
     say: Say,
     // A HashMap, because nothing is decided by its order.
     live: Arc<Mutex<HashMap<RunId, LiveRun>>>,
+    sockets: Arc<Mutex<HashMap<RunId, Vec<(String, OwnedFd)>>>>,
+    log_lines: Arc<LogLines>,
+    ears: Arc<Mutex<HashMap<RunId, Ear>>>,
+    credentials: Arc<Credentials>,
 }
 
 impl RealHands {
@@ -53,11 +67,30 @@ impl RealHands {
         let say: Say = Arc::new(progress);
         let services_user = Account::of_services();
         let placer = Placer::new(layout.clone(), services_user.clone().ok().flatten(), say.clone());
-        Self { layout, launcher, own_binary, services_user, placer, say, live: Arc::default() }
+        let credentials = Arc::new(Credentials::new(&layout));
+        Self {
+            layout,
+            launcher,
+            own_binary,
+            services_user,
+            placer,
+            say,
+            live: Arc::default(),
+            sockets: Arc::default(),
+            log_lines: Arc::default(),
+            ears: Arc::default(),
+            credentials,
+        }
+    }
+
+    /// The secrets of runs.
+    pub fn credentials(&self) -> &Arc<Credentials> {
+        &self.credentials
     }
 
     /// Takes over a run that an earlier daemon made.
     pub fn adopt(&self, run: RunId, live: LiveRun) {
+        self.credentials.learn_again(run);
         self.registry().insert(run, live);
     }
 
@@ -69,6 +102,38 @@ impl RealHands {
     /// Forgets a run. Its processes are not touched.
     pub fn drop_run(&self, run: RunId) {
         self.registry().remove(&run);
+        self.sockets.lock().unwrap_or_else(PoisonError::into_inner).remove(&run);
+        self.log_lines.forget(run);
+        self.ears().remove(&run);
+        Socket::remove(&self.layout.notify(run));
+        self.credentials.remove(run);
+    }
+
+    /// Listening sockets for a run that will be spawned: it gets them as LISTEN_FDS.
+    pub fn give_sockets(&self, run: RunId, sockets: Vec<(String, OwnedFd)>) {
+        let mut given = self.sockets.lock().unwrap_or_else(PoisonError::into_inner);
+        if !sockets.is_empty() {
+            given.insert(run, sockets);
+        }
+    }
+
+    /// Listens to a run that these hands made: once, and only where its policy says so.
+    pub fn ear(&self, run: RunId) -> Option<Ear> {
+        self.ears().remove(&run)
+    }
+
+    /// Listens again to a run that an earlier daemon made; `None`: its policy does not say so.
+    pub fn ear_again(
+        &self,
+        run: RunId,
+        live: &LiveRun,
+        policy: &Policy,
+        is_starting: bool,
+    ) -> Result<Option<Ear>, Failure> {
+        if !is_heard(policy) {
+            return Ok(None);
+        }
+        Ok(Some(Ear::again(&self.layout.notify(run), live.notify_fd(), is_starting, live.clone())?))
     }
 
     /// The folders.
@@ -76,21 +141,33 @@ impl RealHands {
         &self.layout
     }
 
+    fn ears(&self) -> MutexGuard<'_, HashMap<RunId, Ear>> {
+        self.ears.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn registry(&self) -> MutexGuard<'_, HashMap<RunId, LiveRun>> {
         self.live.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whom a command runs as; `None`: as Wharf itself.
-    fn account(&self, command: &Command) -> Result<Option<Account>, Failure> {
-        if command.unprivileged { self.services_user.clone() } else { Ok(None) }
+    fn account(&self, cx: &Context, command: &Command) -> Result<Option<Account>, Failure> {
+        match &cx.policy.run_as {
+            // Whoever installs is Wharf, unless the service's code says otherwise.
+            Some(named) if cx.run.is_some() || command.unprivileged => Account::of_policy(named),
+            Some(_) | None if command.unprivileged => self.services_user.clone(),
+            Some(_) | None => Ok(None),
+        }
     }
 
     /// A command as a program with everything around it.
     async fn resolve(&self, cx: &Context, command: &Command, base: Base) -> Result<Resolved, Failure> {
         let cwd = command.cwd.clone().unwrap_or_else(|| cx.dirs.data.clone());
-        let account = self.account(command)?;
+        let account = self.account(cx, command)?;
         let program = program(cx, command, &cwd)?;
-        let env = environment::build(cx, command, account.as_ref(), base)?;
+        let mut env = environment::build(cx, command, account.as_ref(), base)?;
+        if let Some(run) = cx.run {
+            env.extend(self.credentials.variables(run, &cx.policy.secrets));
+        }
         let (dirs, who, reached) = (cx.dirs.clone(), account.clone(), program.clone());
         let at = cwd.clone();
         let prepared = tokio::task::spawn_blocking(move || {
@@ -107,6 +184,46 @@ impl RealHands {
         Ok(Resolved { program, env: env.into_iter().collect(), cwd, account })
     }
 
+    async fn check_requirements(
+        &self,
+        cx: &Context,
+        command: &Command,
+        env: &[(String, String)],
+    ) -> Result<(), Failure> {
+        let variable = |name: &str| env.iter().find(|(n, _)| n == name).map(|(_, value)| value.clone());
+        for requirement in &cx.policy.requires {
+            if let Requirement::Version { program, at_least } = requirement {
+                let asked = Command { program: program.clone(), args: vec!["--version".into()], ..command.clone() };
+                let asked = Command { limit_ms: VERSION_MS, ..asked };
+                let said = self.run_to_end(cx, asked, Base::Clean).await.map_err(|f| {
+                    Failure::new(ErrorKind::Precondition, format!("{program} cannot be asked for its version: {f}"))
+                        .hint(format!("install {program} {at_least} or newer"))
+                })?;
+                let said = format!("{}\n{}", said.stdout, said.stderr);
+                requirements::too_old(program, at_least, &said).map_or(Ok(()), Err)?;
+            }
+            requirements::missing(requirement, variable).map_or(Ok(()), Err)?;
+        }
+        Ok(())
+    }
+
+    /// The policy's preflight, in the unit's own surroundings.
+    async fn preflight(&self, cx: &Context, command: &Command) -> Result<(), Failure> {
+        let Some((program, args)) = cx.policy.preflight.split_first() else { return Ok(()) };
+        let limit_ms = cx.policy.start_timeout_ms;
+        let check = Command { program: program.clone(), args: args.to_vec(), limit_ms, ..command.clone() };
+        let out = self.run_to_end(cx, check, Base::Clean).await?;
+        if out.code == 0 {
+            return Ok(());
+        }
+        let said = if out.stderr.trim().is_empty() { &out.stdout } else { &out.stderr };
+        let tail: Vec<String> = said.lines().rev().take(10).map(str::to_owned).collect();
+        let text = format!("its preflight {program} exited with code {}", out.code);
+        Err(Failure::new(ErrorKind::ServiceFailed, text)
+            .hint("run it by hand to see why; `--policy preflight=null` starts without it")
+            .causes(tail.into_iter().rev()))
+    }
+
     async fn run_to_end(&self, cx: &Context, command: Command, base: Base) -> Result<Output, Failure> {
         let resolved = self.resolve(cx, &command, base).await?;
         Tool {
@@ -121,6 +238,33 @@ impl RealHands {
         .output()
         .await
     }
+}
+
+impl probe::Around for RealHands {
+    fn run_to_end<'a>(&'a self, cx: &'a Context, command: Command) -> BoxFuture<'a, Result<Output, Failure>> {
+        Box::pin(Self::run_to_end(self, cx, command, Base::Clean))
+    }
+
+    fn log(&self, cx: &Context, pattern: &str) -> Option<(PathBuf, probe::Cursor)> {
+        let run = cx.run?;
+        // Held, so that the run is not forgotten between the look and the new cursor.
+        let registry = self.registry();
+        let lives = registry.contains_key(&run);
+        lives.then(|| (self.layout.log(&cx.unit, run), self.log_lines.cursor(run, pattern)))
+    }
+}
+
+/// Whether a program can say something of itself.
+fn is_heard(policy: &Policy) -> bool {
+    policy.notify || policy.watchdog_ms.is_some()
+}
+
+/// Tells a program where it is heard. WATCHDOG_PID is not known yet, and may be left out.
+fn say_where(socket: &Socket, policy: &Policy, env: &mut Vec<(String, String)>) {
+    env.retain(|(name, _)| !["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"].contains(&name.as_str()));
+    env.push(("NOTIFY_SOCKET".into(), socket.path().to_string_lossy().into_owned()));
+    let usec = policy.watchdog_ms.map(|ms| ms.saturating_mul(1000).to_string());
+    env.extend(usec.map(|usec| ("WATCHDOG_USEC".into(), usec)));
 }
 
 struct Resolved {
@@ -201,11 +345,23 @@ impl Hands for RealHands {
 
     async fn spawn(&self, cx: &Context, command: Command) -> Result<Run, Failure> {
         let run = cx.run.ok_or_else(|| Failure::new(ErrorKind::Internal, "a spawn without a run").about(&cx.unit))?;
-        let resolved = self.resolve(cx, &command, Base::Clean).await.map_err(|f| f.about(&cx.unit))?;
+        let who = self.account(cx, &command).map_err(|f| f.about(&cx.unit))?;
+        let secrets = self.credentials.deliver(&cx.unit, run, &cx.policy, who.as_ref()).await;
+        let secrets = secrets.map_err(|f| f.about(&cx.unit))?;
+        let mut resolved = self.resolve(cx, &command, Base::Clean).await.map_err(|f| f.about(&cx.unit))?;
+        // Named before anything is made: a unit that lacks something is blocked, not in a crash loop.
+        self.check_requirements(cx, &command, &resolved.env).await.map_err(|f| f.about(&cx.unit))?;
+        self.preflight(cx, &command).await.map_err(|f| f.about(&cx.unit))?;
         let log = self.layout.log(&cx.unit, run);
         if let Some(folder) = log.parent() {
             fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
         }
+        let owner = resolved.account.as_ref().map(|who| (who.uid, who.gid));
+        let socket = is_heard(&cx.policy).then(|| Socket::bind(&self.layout.notify(run), owner)).transpose()?;
+        if let Some(socket) = &socket {
+            say_where(socket, &cx.policy, &mut resolved.env);
+        }
+        let notify = socket.as_ref().map(|s| s.as_fd().try_clone_to_owned()).transpose()?.map(Arc::new);
         let argv = std::iter::once(resolved.program.to_string_lossy().into_owned()).chain(command.args).collect();
         let plan = RunPlan {
             unit: cx.unit.clone(),
@@ -214,19 +370,29 @@ impl Hands for RealHands {
             env: resolved.env,
             cwd: resolved.cwd,
             log,
-            run_as: resolved.account.map(|who| RunAs { uid: who.uid, gid: who.gid, groups: vec![who.gid] }),
+            run_as: resolved.account.map(|who| RunAs { uid: who.uid, gid: who.gid, groups: who.groups() }),
+            limits: cx.policy.limits.clone(),
+            pipe: cx.policy.logs.pipe,
+            notify,
+            listen_fds: vec![],
         };
-        let live = self.launcher.launch(plan).await.map_err(|f| f.about(&cx.unit))?;
+        let live = self.launcher.launch(plan).await.map_err(|f| {
+            Socket::remove(&self.layout.notify(run));
+            f.about(&cx.unit)
+        })?;
+        if let Some(socket) = socket {
+            self.ears().insert(run, Ear::new(socket, true, live.clone())?);
+        }
         let pid = live.pid();
-        self.adopt(run, live);
+        self.registry().insert(run, live);
+        if let Some(secrets) = secrets {
+            secrets.keep();
+        }
         Ok(Run { pid })
     }
 
     async fn probe(&self, cx: &Context, probe: Probe) -> Result<Health, Failure> {
-        let exec = |command| -> futures_util::future::BoxFuture<'_, Result<Output, Failure>> {
-            Box::pin(self.run_to_end(cx, command, Base::Clean))
-        };
-        probe::ask(cx, probe, &exec).await.map_err(|f| f.about(&cx.unit))
+        probe::ask(cx, probe, self).await.map_err(|f| f.about(&cx.unit))
     }
 
     async fn signal(&self, cx: &Context, signal: Signal) -> Result<(), Failure> {

@@ -1,15 +1,16 @@
 //! Starts runs so that they outlive the daemon, and finds them again.
 //!
-//! Owns the run folders, the cgroup subtree and the embedded shim. One run is one shim, one folder
-//! `<runs>/<unit>/<run>/` and, where the machine allows it, one cgroup. It refuses to know wants,
+//! Owns the run folders, the cgroup subtree and the embedded shim. One run is one shim, forked from the
+//! one launcher, one folder `<runs>/<unit>/<run>/` and, where the machine allows it, one cgroup. It refuses to know wants,
 //! policies and health: whether something should run, or run again, is the core's to say.
 //!
 //! What is true of a run is asked in this order: the kernel (cgroup populated, run lock held, pidfd
 //! inode), then the shim's files. No process is ever signalled by its bare pid.
 //!
 //! ```text
-//! launch:  folder, cgroup ─ shim ─ spec ─┬─ `running` ─ LiveRun
-//!                                        └─ `exit` (could not begin), or the shim ended ─ Failure
+//! launch:  folder, cgroup, limits ─ spec ─> launcher ─ fork ─> shim ─┬─ it began ─ LiveRun
+//!                                                                    └─ it could not ─ Failure
+//!          nothing heard, the launcher killed: as `find`, and once more where it never started
 //! find:    no `start` ─ claim that name: NeverStarted, for good
 //!          other boot ─ Ended;  main process lives ─ Alive;  others live ─ Draining;  else Ended
 //! ```
@@ -18,23 +19,31 @@ mod containment;
 mod embedded;
 mod find;
 mod folder;
+mod limits;
+mod line;
 mod live;
 mod members;
+mod oom;
 mod start;
 mod watched;
 
 use std::{
     io,
+    os::fd::OwnedFd,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
 };
 
-use wharf_model::{ErrorKind, Exit, Failure, RunId, UnitName};
+use wharf_model::{ErrorKind, Exit, Failure, Limits, RunId, UnitName};
 
 pub use containment::Tier;
+pub use limits::{Abilities, By};
 pub use live::LiveRun;
 
 use folder::RunFolder;
+use limits::Means;
+use line::Line;
+use oom::OomCount;
 
 /// The user that a run's processes are.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,6 +74,34 @@ pub struct RunPlan {
     pub log: PathBuf,
     /// Another user than the daemon's.
     pub run_as: Option<RunAs>,
+    /// What it may use.
+    pub limits: Limits,
+    /// Its output goes through a pipe into the log: for programs that open /dev/stdout again.
+    pub pipe: bool,
+    /// A bound datagram socket that the run's notices go to. The shim keeps it open, so that what is sent
+    /// while no daemon lives waits in it: see [`LiveRun::notify_fd`].
+    pub notify: Option<Arc<OwnedFd>>,
+    /// Sockets that the service gets as descriptors 3 and up, with their names (LISTEN_FDS).
+    pub listen_fds: Vec<(String, Arc<OwnedFd>)>,
+}
+
+impl RunPlan {
+    /// A run of this program with nothing special: an empty environment, in `/`.
+    pub fn new(unit: UnitName, run: RunId, argv: Vec<String>, log: PathBuf) -> Self {
+        Self {
+            unit,
+            run,
+            argv,
+            env: vec![],
+            cwd: "/".into(),
+            log,
+            run_as: None,
+            limits: Limits::default(),
+            pipe: false,
+            notify: None,
+            listen_fds: vec![],
+        }
+    }
 }
 
 /// What has become of a run.
@@ -91,6 +128,10 @@ struct Shared {
     runs_dir: PathBuf,
     shim: PathBuf,
     tier: Tier,
+    means: Means,
+    boot_id: String,
+    oom: Arc<OomCount>,
+    line: Mutex<Option<Arc<Line>>>,
 }
 
 impl Launcher {
@@ -99,24 +140,43 @@ impl Launcher {
     pub fn new(runs_dir: PathBuf, shim_dir: PathBuf, installation: &str) -> Result<Self, Failure> {
         let shim = embedded::place(&shim_dir)?;
         let tier = containment::detect(installation, &shim);
-        Self::with_shim(runs_dir, shim, tier)
+        let launcher = Self::with_shim(runs_dir, shim, tier, installation)?;
+        // So that the first start need not wait for it. What fails now is tried again, and told, then.
+        if tokio::runtime::Handle::try_current().is_ok()
+            && let Err(e) = launcher.shared.line()
+        {
+            tracing::warn!("the launcher could not be started: {e}");
+        }
+        Ok(launcher)
     }
 
     /// The same with a given containment, which is not tried out. For tests, and for operators who know better.
     pub fn with_tier(runs_dir: PathBuf, shim_dir: PathBuf, tier: Tier) -> Result<Self, Failure> {
         let shim = embedded::place(&shim_dir)?;
-        Self::with_shim(runs_dir, shim, tier)
+        let installation = match &tier {
+            Tier::Cgroup { root } => root.file_name().map_or("", |name| name.to_str().unwrap_or("")).to_owned(),
+            Tier::Session => format!("session-{}", std::process::id()),
+        };
+        Self::with_shim(runs_dir, shim, tier, installation.trim_start_matches("wharf-"))
     }
 
-    fn with_shim(runs_dir: PathBuf, shim: PathBuf, tier: Tier) -> Result<Self, Failure> {
+    fn with_shim(runs_dir: PathBuf, shim: PathBuf, tier: Tier, installation: &str) -> Result<Self, Failure> {
         folder::make_private(&runs_dir)
             .map_err(|e| Failure::from(e).while_doing(format_args!("make {}", runs_dir.display())))?;
-        Ok(Self { shared: Arc::new(Shared { runs_dir, shim, tier }) })
+        let means = Means::find(&tier, installation);
+        let boot_id = wharf_sys::clock::boot_id()?;
+        let (oom, line) = (Arc::default(), Mutex::default());
+        Ok(Self { shared: Arc::new(Shared { runs_dir, shim, tier, means, boot_id, oom, line }) })
     }
 
     /// How runs are contained.
     pub fn tier(&self) -> Tier {
         self.shared.tier.clone()
+    }
+
+    /// By what each limit of a run is enforced on this machine.
+    pub fn abilities(&self) -> Abilities {
+        self.shared.means.abilities()
     }
 
     /// Starts a run: `Ok` once exec has happened. What fails leaves nothing behind, neither a
@@ -142,7 +202,7 @@ impl Launcher {
     /// Looks for a run that an earlier daemon may have started. `NeverStarted` is a promise: after
     /// it a late shim of that run gives up.
     pub async fn find(&self, unit: &UnitName, run: RunId) -> Found {
-        find::find(self.shared.folder(unit, run), unit, run).await
+        find::find(&self.shared, unit, run).await
     }
 
     /// Every run that has a folder, also those that the database does not know.
@@ -171,14 +231,31 @@ impl Shared {
     /// The cgroup that a run started now gets.
     fn cgroup(&self, unit: &UnitName, run: RunId) -> Option<PathBuf> {
         match &self.tier {
-            Tier::Cgroup { root } => Some(root.join(unit.as_str()).join(run.to_string())),
+            Tier::Cgroup { root } => Some(root.join(self.group_name(unit, run))),
             Tier::Session => None,
         }
     }
 
+    /// A run's name among the groups: neither part can hold a colon.
+    fn group_name(&self, unit: &UnitName, run: RunId) -> String {
+        format!("{unit}:{run}")
+    }
+
+    /// The line to the launcher; a new one where there is none, or where its launcher has died.
+    fn line(&self) -> io::Result<Arc<Line>> {
+        let mut line = self.line.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(open) = line.as_ref().filter(|line| !line.is_cut()) {
+            return Ok(open.clone());
+        }
+        let new = Line::open(&self.shim)?;
+        *line = Some(new.clone());
+        Ok(new)
+    }
+
     async fn forget(&self, unit: &UnitName, run: RunId) {
         let folder = self.folder(unit, run);
-        let recorded = folder.start().and_then(|start| start.cgroup);
+        let start = folder.start();
+        let (recorded, groups) = start.map_or((None, vec![]), |start| (start.cgroup, start.limit_groups));
         let cgroup = recorded.or_else(|| self.cgroup(unit, run));
         // A shim that has just written its last record is gone in a moment.
         for _ in 0..50 {
@@ -194,8 +271,17 @@ impl Shared {
         if let Some(cgroup) = cgroup {
             containment::remove(&cgroup);
         }
+        limits::remove(&groups);
         if let Err(e) = folder.remove() {
             tracing::warn!(%unit, %run, "could not remove {}: {e}", Path::display(folder.path()));
+        }
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        if let Some(line) = self.line.get_mut().unwrap_or_else(PoisonError::into_inner) {
+            line.close();
         }
     }
 }

@@ -122,6 +122,17 @@ impl Layout {
         self.units.join(unit.as_str())
     }
 
+    /// The folder of what units make anew at each start.
+    pub fn units(&self) -> &Path {
+        &self.units
+    }
+
+    /// The socket by which a run's program says how it is.
+    pub fn notify(&self, run: RunId) -> PathBuf {
+        // No unit is called so.
+        self.units.join(".notify").join(run.to_string())
+    }
+
     /// The shims' files.
     pub fn runs(&self) -> PathBuf {
         self.run.join("runs")
@@ -160,6 +171,11 @@ impl Layout {
     /// The socket of `service.*` and `rpc.*`.
     pub fn service_sock(&self) -> PathBuf {
         self.sockets().join("service.sock")
+    }
+
+    /// The socket of `event.*`, `op.*` and the other namespaces.
+    pub fn rpc_sock(&self) -> PathBuf {
+        self.sockets().join("rpc.sock")
     }
 
     /// Where the shim's binary is put. Not below the run folder, which is often mounted noexec.

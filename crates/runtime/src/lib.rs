@@ -4,13 +4,19 @@
 //! timers of supervision, no knowledge of single services.
 
 mod account;
+pub mod calendar;
+mod credentials;
 mod environment;
 mod hands;
 mod install;
 pub mod launch;
+pub mod logs;
 mod layout;
+pub mod notify;
 pub mod ports;
 mod probe;
+pub mod redact;
+mod requirements;
 mod secret;
 #[cfg(test)]
 mod testing;
@@ -18,6 +24,7 @@ mod tool;
 mod which;
 
 pub use account::Account;
+pub use credentials::{Credentials, Reference};
 pub use hands::RealHands;
 pub use install::Receipt;
 pub use layout::Layout;

@@ -3,48 +3,90 @@
 //! It owns time limits and the wording of the evidence. What the answers mean over time is the core's.
 
 mod http;
+mod log_line;
 
-use std::{net::Ipv4Addr, time::Duration};
+use std::{
+    net::{Ipv4Addr, Ipv6Addr},
+    path::PathBuf,
+    time::Duration,
+};
 
-use futures_util::{FutureExt, future::BoxFuture, future::join_all};
+use futures_util::{
+    FutureExt, StreamExt,
+    future::{BoxFuture, join_all},
+    stream::FuturesUnordered,
+};
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    net::{TcpStream, UnixStream},
     time::timeout,
 };
 use wharf_model::{Failure, Health, Verdict};
-use wharf_services::{Command, Context, Output, Probe};
+use wharf_services::{Command, Context, Endpoint, Output, Probe};
+
+pub(crate) use log_line::{Cursor, LogLines};
 
 /// How much of an answer is looked at.
 const ANSWER_BYTES: usize = 64 * 1024;
 
-/// Runs the program of an `Exec` probe.
-pub(crate) type RunToEnd<'a> = &'a (dyn Fn(Command) -> BoxFuture<'a, Result<Output, Failure>> + Send + Sync);
+/// What of the machine a probe needs beside the network.
+pub(crate) trait Around: Send + Sync {
+    /// Runs a program to its end.
+    fn run_to_end<'a>(&'a self, cx: &'a Context, command: Command) -> BoxFuture<'a, Result<Output, Failure>>;
+    /// The log of the run that is asked, and how far it was read for this expression; `None`: the run is over.
+    fn log(&self, cx: &Context, pattern: &str) -> Option<(PathBuf, Cursor)>;
+}
 
 /// Asks, within the context's time limit.
-pub(crate) fn ask<'a>(cx: &'a Context, probe: Probe, exec: RunToEnd<'a>) -> BoxFuture<'a, Result<Health, Failure>> {
+pub(crate) fn ask<'a>(cx: &'a Context, probe: Probe, around: &'a dyn Around) -> BoxFuture<'a, Result<Health, Failure>> {
     let limit_ms = if cx.probe_timeout_ms == 0 { 5_000 } else { cx.probe_timeout_ms };
     async move {
-        let asked = async {
-            Ok(match probe {
-                Probe::Http(http) => http::ask(&http).await,
-                Probe::Tcp { port } => match connect(port).await {
-                    Ok(_) => Health::healthy(format!("port {port} accepts connections")),
-                    Err(e) => Health::unhealthy(reason(&e)),
-                },
-                Probe::Exchange { port, send, expect } => exchange(port, &send, &expect).await,
-                Probe::Exec(command) => judge(exec(Command { limit_ms, ..command }).await)?,
-                Probe::All(probes) => worst(join_all(probes.into_iter().map(|p| ask(cx, p, exec))).await)?,
-            })
-        };
         let limit = Duration::from_millis(limit_ms);
-        timeout(limit, asked).await.unwrap_or_else(|_| Ok(Health::unhealthy(format!("no answer within {limit_ms} ms"))))
+        let asked = timeout(limit, one(cx, probe, around, limit_ms)).await;
+        asked.unwrap_or_else(|_| Ok(Health::unhealthy(format!("no answer within {limit_ms} ms"))))
     }
     .boxed()
 }
 
+async fn one(cx: &Context, probe: Probe, around: &dyn Around, limit_ms: u64) -> Result<Health, Failure> {
+    Ok(match probe {
+        Probe::Process => Health::healthy("its process lives"),
+        Probe::Http(http) => http::ask(&http).await,
+        Probe::Connect(Endpoint::Port(port)) => match connect(port).await {
+            Ok(_) => Health::healthy(format!("port {port} accepts connections")),
+            Err(e) => Health::unhealthy(reason(&e)),
+        },
+        Probe::Connect(Endpoint::Socket(path)) => match UnixStream::connect(&path).await {
+            Ok(_) => Health::healthy(format!("{} accepts connections", path.display())),
+            Err(e) => Health::unhealthy(format!("{}: {}", path.display(), reason(&e))),
+        },
+        Probe::Exchange { at: Endpoint::Port(port), send, expect } => match connect(port).await {
+            Ok(stream) => exchange(stream, &send, &expect).await,
+            Err(e) => Health::unhealthy(reason(&e)),
+        },
+        Probe::Exchange { at: Endpoint::Socket(path), send, expect } => match UnixStream::connect(&path).await {
+            Ok(stream) => exchange(stream, &send, &expect).await,
+            Err(e) => Health::unhealthy(format!("{}: {}", path.display(), reason(&e))),
+        },
+        Probe::Exec(command) => judge(around.run_to_end(cx, Command { limit_ms, ..command }).await)?,
+        Probe::LogLine(pattern) => match around.log(cx, &pattern) {
+            Some((log, cursor)) => log_line::ask(log, cursor).await?,
+            None => Health::unhealthy("its run is over"),
+        },
+        Probe::All(probes) => worst(join_all(probes.into_iter().map(|p| ask(cx, p, around))).await)?,
+        Probe::Any(probes) => best(probes.into_iter().map(|p| ask(cx, p, around)).collect()).await?,
+    })
+}
+
+/// To 127.0.0.1; to ::1 where nobody listens there: some servers take `localhost` for that alone.
 async fn connect(port: u16) -> std::io::Result<TcpStream> {
-    let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await?;
+    let stream = match TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await {
+        Err(e) if e.kind() == std::io::ErrorKind::ConnectionRefused => {
+            // What counts is what was said first: there may be no IPv6 here.
+            TcpStream::connect((Ipv6Addr::LOCALHOST, port)).await.map_err(|_| e)?
+        }
+        other => other?,
+    };
     // A port of the range for outgoing connections can be connected to itself while nobody listens.
     match stream.local_addr()? == stream.peer_addr()? {
         true => Err(std::io::ErrorKind::ConnectionRefused.into()),
@@ -57,9 +99,8 @@ fn reason(e: &std::io::Error) -> String {
     e.kind().to_string()
 }
 
-async fn exchange(port: u16, send: &[u8], expect: &str) -> Health {
+async fn exchange(mut stream: impl AsyncRead + AsyncWrite + Unpin, send: &[u8], expect: &str) -> Health {
     let asked = async {
-        let mut stream = connect(port).await?;
         stream.write_all(send).await?;
         let (mut answer, mut buffer) = (Vec::new(), [0; 1024]);
         while answer.len() < ANSWER_BYTES && !contains(&answer, expect) {
@@ -108,112 +149,19 @@ fn worst(answers: Vec<Result<Health, Failure>>) -> Result<Health, Failure> {
         .unwrap_or_else(|| Health::healthy(answers.iter().map(|h| h.detail.as_str()).collect::<Vec<_>>().join("; "))))
 }
 
-#[cfg(test)]
-mod tests {
-    use std::{io::Write, net::TcpListener, time::Instant};
-
-    use serde_json::json;
-    use wharf_services::{HttpAt, HttpProbe};
-
-    use super::*;
-    use crate::testing::context;
-
-    async fn asked(probe: Probe, limit_ms: u64) -> Health {
-        let mut cx = context(&std::env::temp_dir(), "hello");
-        cx.probe_timeout_ms = limit_ms;
-        ask(&cx, probe, &|_| async { Ok(Output { code: 4, stdout: "no\n".into(), stderr: String::new() }) }.boxed())
-            .await
-            .unwrap()
+/// As soon as one is healthy; else the best, else all of them.
+async fn best(mut asked: FuturesUnordered<BoxFuture<'_, Result<Health, Failure>>>) -> Result<Health, Failure> {
+    let (mut degraded, mut faults) = (None, vec![]);
+    while let Some(answer) = asked.next().await {
+        let health = answer?;
+        match health.verdict {
+            Verdict::Healthy => return Ok(health),
+            Verdict::Degraded => degraded = Some(health),
+            Verdict::Unhealthy => faults.push(health.detail),
+        }
     }
-
-    /// Answers every connection with the same bytes.
-    fn server(answer: &'static str) -> u16 {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = listener.local_addr().unwrap().port();
-        std::thread::spawn(move || {
-            for stream in listener.incoming().flatten() {
-                let mut stream = stream;
-                let mut request = [0; 2048];
-                let _ = std::io::Read::read(&mut stream, &mut request);
-                let _ = stream.write_all(answer.as_bytes());
-            }
-        });
-        port
-    }
-
-    fn http(port: u16, status: Option<&str>) -> Probe {
-        let mut probe = HttpProbe::new(HttpAt::Port(port), "/health");
-        probe.json.extend(status.map(|s| ("/status".to_owned(), json!(s))));
-        Probe::Http(probe)
-    }
-
-    /// T12.
-    #[tokio::test]
-    async fn a_200_whose_body_says_sick_is_unhealthy() {
-        let sick = server("HTTP/1.1 200 OK\r\ncontent-length: 17\r\n\r\n{\"status\":\"sick\"}");
-        let health = asked(http(sick, Some("healthy")), 5_000).await;
-        assert_eq!(health, Health::unhealthy("HTTP 200, but /status is \"sick\" and not \"healthy\""));
-        assert_eq!(asked(http(sick, Some("sick")), 5_000).await, Health::healthy("HTTP 200"));
-        assert_eq!(asked(http(sick, None), 5_000).await, Health::healthy("HTTP 200"));
-        let odd = server("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok");
-        assert_eq!(asked(http(odd, Some("healthy")), 5_000).await.detail, "HTTP 200, but the body is no JSON: \"ok\"");
-    }
-
-    #[tokio::test]
-    async fn what_is_not_200_and_who_does_not_answer_are_told_apart() {
-        let down = server("HTTP/1.1 503 Busy\r\ncontent-length: 0\r\n\r\n");
-        assert_eq!(asked(http(down, None), 5_000).await.detail, "HTTP 503, and not 200");
-        let moved = server("HTTP/1.1 302 Found\r\nlocation: http://127.0.0.1:1/\r\ncontent-length: 0\r\n\r\n");
-        assert_eq!(asked(http(moved, None), 5_000).await.detail, "HTTP 302, and not 200");
-        let gone = crate::ports::free().unwrap();
-        assert_eq!(asked(http(gone, None), 5_000).await.detail, "connection refused");
-        assert_eq!(asked(Probe::Tcp { port: gone }, 5_000).await.detail, "connection refused");
-        let silent = TcpListener::bind("127.0.0.1:0").unwrap();
-        let began = Instant::now();
-        let health = asked(http(silent.local_addr().unwrap().port(), None), 150).await;
-        assert_eq!(health.detail, "no answer within 150 ms");
-        assert!(began.elapsed() < Duration::from_secs(1));
-    }
-
-    #[tokio::test]
-    async fn an_endless_body_is_cut() {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = listener.local_addr().unwrap().port();
-        std::thread::spawn(move || {
-            for mut stream in listener.incoming().flatten() {
-                // An answer before the question is no HTTP, and is refused.
-                let _ = std::io::Read::read(&mut stream, &mut [0; 2048]);
-                let _ = stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n");
-                while stream.write_all(&[b'x'; 4096]).is_ok() {}
-            }
-        });
-        let mut probe = HttpProbe::new(HttpAt::Port(port), "/");
-        probe.contains = Some("y".into());
-        let health = asked(Probe::Http(probe), 5_000).await;
-        assert_eq!(health.detail, "HTTP 200, but the body does not contain \"y\"");
-    }
-
-    #[tokio::test]
-    async fn http_over_a_socket_bytes_programs_and_all_of_them() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("s");
-        let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
-        std::thread::spawn(move || {
-            let (mut stream, _) = listener.accept().unwrap();
-            let _ = std::io::Read::read(&mut stream, &mut [0; 2048]);
-            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok");
-        });
-        let at = HttpAt::Socket(path);
-        assert_eq!(asked(Probe::Http(HttpProbe::new(at.clone(), "/")), 5_000).await.detail, "HTTP 200");
-        std::fs::remove_file(dir.path().join("s")).unwrap();
-        assert!(!asked(Probe::Http(HttpProbe::new(at, "/")), 5_000).await.is_ready());
-
-        let redis = server("+PONG\r\n");
-        let ping = |expect: &str| Probe::Exchange { port: redis, send: b"PING\r\n".into(), expect: expect.into() };
-        assert_eq!(asked(ping("+PONG"), 5_000).await, Health::healthy("answered \"+PONG\""));
-        assert!(!asked(ping("+NO"), 5_000).await.is_ready());
-        assert_eq!(asked(Probe::Exec(Command::default()), 5_000).await.detail, "exit code 4: \"no\"");
-        let all = Probe::All(vec![ping("PONG"), Probe::Exec(Command::default())]);
-        assert_eq!(asked(all, 5_000).await.detail, "exit code 4: \"no\"");
-    }
+    Ok(degraded.unwrap_or_else(|| Health::unhealthy(faults.join("; "))))
 }
+
+#[cfg(test)]
+mod tests;

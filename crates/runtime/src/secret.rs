@@ -10,9 +10,11 @@ use std::{
 use wharf_model::{ErrorKind, Failure};
 use wharf_services::Secret;
 
+use crate::redact::redactor;
+
 /// The value in `dir/name`; made there first where nobody did before.
 pub(crate) fn once(dir: &Path, name: &str, bytes: usize) -> Result<Secret, Failure> {
-    let sound = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
+    let sound = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b'@' | b':');
     if name.is_empty() || name.starts_with('.') || !name.bytes().all(sound) {
         return Err(Failure::new(ErrorKind::Internal, format!("{name:?} cannot be the name of a secret")));
     }
@@ -24,7 +26,10 @@ pub(crate) fn once(dir: &Path, name: &str, bytes: usize) -> Result<Secret, Failu
     match text.trim() {
         "" => Err(Failure::new(ErrorKind::Storage, format!("the secret in {} is empty", file.display()))
             .hint("put the old value back; or remove the file, and a new value is made")),
-        value => Ok(Secret::new(value.to_owned(), file)),
+        value => {
+            redactor().learn(value.as_bytes());
+            Ok(Secret::new(value.to_owned(), file))
+        }
     }
 }
 

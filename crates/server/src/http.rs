@@ -6,10 +6,13 @@
 
 mod accept;
 mod body;
+mod events;
 mod fault;
+mod held;
 mod reply;
 mod stream;
 
+use std::borrow::Cow;
 use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -22,6 +25,7 @@ use hyper::{Method, Request, Response, StatusCode};
 use tokio::sync::Semaphore;
 use wharf_api::{Caller, Methods};
 
+use crate::handover::Gate;
 use crate::roster::Line;
 use crate::wire::Seen;
 use crate::{Limits, dispatch};
@@ -31,21 +35,25 @@ use reply::Reply;
 /// The only content type of requests and of replies that are no stream.
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
+/// What is kept of `X-Client-Id`.
+const CLIENT_CHARS: usize = 128;
+
 /// What one listener serves.
 pub(crate) struct Site {
     pub(crate) methods: Arc<dyn Methods>,
     pub(crate) limits: Limits,
     pub(crate) budget: Arc<Semaphore>,
+    pub(crate) gate: Arc<Gate>,
     etag: HeaderValue,
 }
 
 impl Site {
-    pub(crate) fn new(methods: Arc<dyn Methods>, limits: Limits, budget: Arc<Semaphore>) -> Self {
+    pub(crate) fn new(methods: Arc<dyn Methods>, limits: Limits, budget: Arc<Semaphore>, gate: Arc<Gate>) -> Self {
         let mut hasher = DefaultHasher::new();
         methods.document().hash(&mut hasher);
         let etag = format!("\"{:016x}\"", hasher.finish());
         let etag = HeaderValue::from_str(&etag).unwrap_or(HeaderValue::from_static("\"0\""));
-        Self { methods, limits, budget, etag }
+        Self { methods, limits, budget, gate, etag }
     }
 }
 
@@ -86,6 +94,7 @@ pub(crate) async fn answer(guest: Arc<Guest>, request: Request<Incoming>) -> Res
     let had_length = guest.seen.take_length();
     let outcome = match check(&request, had_length) {
         Ok(Route::Rpc) => rpc(&guest, request).await,
+        Ok(Route::Events) => events::response(&guest, &request),
         Ok(route) => page(&guest, &route, request.headers()),
         Err(fault) => Err(fault.into()),
     };
@@ -102,6 +111,7 @@ enum Route {
     Document,
     Health,
     Card,
+    Events,
 }
 
 /// What must hold for every request, before anything of its body is read.
@@ -121,12 +131,15 @@ fn check(request: &Request<Incoming>, had_length: bool) -> Result<Route, Fault> 
         "/openrpc.json" => Route::Document,
         "/health" => Route::Health,
         "/.well-known/heroservice.json" => Route::Card,
+        "/events" => Route::Events,
         _ => return Err(Fault::new(StatusCode::NOT_FOUND, "no such path; calls go to POST /rpc")),
     };
     let method = request.method();
     match route {
         Route::Rpc if method != Method::POST => Err(Fault::not_allowed("POST")),
         Route::Rpc => check_content(headers).map(|()| route),
+        // A stream that never ends has no length to tell.
+        Route::Events if method != Method::GET => Err(Fault::not_allowed("GET")),
         _ if method != Method::GET && method != Method::HEAD => Err(Fault::not_allowed("GET, HEAD")),
         _ => Ok(route),
     }
@@ -154,17 +167,33 @@ async fn rpc(guest: &Arc<Guest>, request: Request<Incoming>) -> Result<Response<
     let body = body::read(guest, incoming).await?;
     let busy = guest.line.begin().ok_or(Refused::Left)?;
     let site = &guest.site;
+    let caller = caller(guest, &head.headers);
+    if site.gate.holds() && dispatch::is_changing(&*site.methods, &body.bytes, &site.limits) {
+        held::wait(guest, &head, &body.bytes).await?;
+    }
     if let Some(framing) = accept::framing(&head.headers)
         && dispatch::is_one_call(&body.bytes, &site.limits)
     {
-        return Ok(stream::response(guest, body, framing, busy));
+        return Ok(stream::response(guest, caller.into_owned(), body, framing, busy));
     }
-    match dispatch::answer(&*site.methods, &guest.caller, &site.limits, &body.bytes).await {
+    match dispatch::answer(&*site.methods, &caller, &guest.line, &site.limits, &body.bytes).await {
         Some(reply) => Ok(json(StatusCode::OK, Reply::whole(reply.into(), busy))),
         None => {
             let mut response = Response::new(Reply::empty(busy));
             *response.status_mut() = StatusCode::NO_CONTENT;
             Ok(response)
+        }
+    }
+}
+
+/// Who calls, with what the request says of it.
+fn caller<'a>(guest: &'a Guest, headers: &HeaderMap) -> Cow<'a, Caller> {
+    let given = headers.get("x-client-id").and_then(|id| id.to_str().ok()).filter(|id| !id.is_empty());
+    match given {
+        None => Cow::Borrowed(&guest.caller),
+        Some(id) => {
+            let id: String = id.chars().take(CLIENT_CHARS).collect();
+            Cow::Owned(Caller { client: Some(id.into()), ..guest.caller.clone() })
         }
     }
 }
@@ -175,6 +204,7 @@ fn page(guest: &Arc<Guest>, route: &Route, headers: &HeaderMap) -> Result<Respon
     let site = &guest.site;
     let text: Bytes = match route {
         Route::Rpc => return Err(Fault::not_allowed("POST").into()),
+        Route::Events => return Err(Fault::not_allowed("GET").into()),
         Route::Document => return Ok(document(site, headers, busy)),
         Route::Health => shielded(|| site.methods.health().get().to_owned())?.into(),
         Route::Card => shielded(|| site.methods.card().get().to_owned())?.into(),

@@ -7,6 +7,7 @@
 //! ```text
 //! socket    a folder of mode 0700, a socket of mode 0600, one lock a daemon
 //! serve     accepts, checks who calls, makes room, drains at the end
+//! handover  what it leaves for another process instead
 //!  roster   every connection, and what it is doing: one word of atomics each
 //!  wire     the bytes of one connection, on their way to hyper
 //! http      routes, header rules, bodies, streams
@@ -18,12 +19,14 @@ pub mod envelope;
 pub mod socket;
 
 mod dispatch;
+mod handover;
 mod http;
 mod limits;
 mod roster;
 mod serve;
 mod wire;
 
+pub use handover::{Carried, Door, Leave};
 pub use limits::Limits;
 pub use serve::{Server, serve};
-pub use socket::{Listener, Lock, bind, lock};
+pub use socket::{Holder, Keeper, Listener, Lock, bind, holder, lock};

@@ -7,14 +7,17 @@
 //! Fresh ─┐ first byte          body not there yet     body complete        reply gone
 //! Quiet ─┴───────────> Head ──────────────────> Body ──────────────> Busy ───────────> Quiet
 //!   any but Busy ──> Gone: overdue, or the longest idle when room is needed
+//!   Busy ──> Held: complete, not begun; it waits for what becomes of a handover
+//!   Fresh, Quiet, Head, Held ──> Gone: carried over to another process as it is
 //! ```
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering, fence};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use futures_util::task::AtomicWaker;
 
 use crate::Limits;
@@ -33,12 +36,14 @@ enum Phase {
     Body,
     /// A call runs, or its reply is being written.
     Busy,
+    /// A request is complete and is not begun.
+    Held,
     /// Told to leave: nothing starts here any more.
     Gone,
 }
 
 impl Phase {
-    const ALL: [Self; 6] = [Self::Fresh, Self::Quiet, Self::Head, Self::Body, Self::Busy, Self::Gone];
+    const ALL: [Self; 7] = [Self::Fresh, Self::Quiet, Self::Head, Self::Body, Self::Busy, Self::Held, Self::Gone];
 
     /// How long it may last; `None` where another clock or none counts.
     const fn limit(self, limits: &Limits) -> Option<Duration> {
@@ -46,7 +51,7 @@ impl Phase {
             Self::Fresh | Self::Head => Some(limits.header_time),
             Self::Quiet => Some(limits.idle_time),
             // The body's own time limit answers 408.
-            Self::Body | Self::Busy | Self::Gone => None,
+            Self::Body | Self::Busy | Self::Held | Self::Gone => None,
         }
     }
 }
@@ -58,9 +63,27 @@ pub(crate) enum Order {
     Stay,
     /// Finish the request in flight, take no other.
     Finish,
+    /// Finish the request in flight, then leave the connection to another process.
+    CarryOver,
     /// Close now.
     Leave,
 }
+
+/// What a body's calls may do, the gravest of them: it decides how a handover treats them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub(crate) enum Gravity {
+    /// Looks only, and answers soon.
+    Brief = 1,
+    /// Reads what services write, perhaps for ever.
+    Following = 2,
+    /// Changes something.
+    Changing = 3,
+}
+
+/// `Line::orders`.
+const FINISH: u8 = 1;
+const CARRY_OVER: u8 = 2;
 
 /// One connection, seen from outside of its task.
 #[derive(Debug)]
@@ -70,7 +93,14 @@ pub(crate) struct Line {
     phase: AtomicU8,
     /// Nanoseconds from `epoch` to the beginning of this idleness; a byte does not renew it.
     since_ns: AtomicU64,
-    finish: AtomicBool,
+    /// 0, `FINISH` or `CARRY_OVER`.
+    orders: AtomicU8,
+    /// The `Gravity` of the present body, 0 while it is not known.
+    gravity: AtomicU8,
+    /// The calls of the present body are to be answered without their results.
+    cut: AtomicBool,
+    /// The request that is held, as it came. A lock, since it is touched in a handover alone.
+    held: Mutex<Option<Bytes>>,
     waker: AtomicWaker,
 }
 
@@ -81,7 +111,10 @@ impl Line {
             listener,
             phase: AtomicU8::new(Phase::Fresh as u8),
             since_ns: AtomicU64::new(nanos(epoch.elapsed())),
-            finish: AtomicBool::new(false),
+            orders: AtomicU8::new(0),
+            gravity: AtomicU8::new(0),
+            cut: AtomicBool::new(false),
+            held: Mutex::default(),
             waker: AtomicWaker::new(),
         }
     }
@@ -91,7 +124,7 @@ impl Line {
         match self.phase() {
             Phase::Quiet if self.change(Phase::Quiet, Phase::Head) => self.mark(),
             Phase::Fresh => _ = self.change(Phase::Fresh, Phase::Head),
-            Phase::Quiet | Phase::Head | Phase::Body | Phase::Busy | Phase::Gone => {}
+            Phase::Quiet | Phase::Head | Phase::Body | Phase::Busy | Phase::Held | Phase::Gone => {}
         }
     }
 
@@ -111,9 +144,64 @@ impl Line {
                 return None;
             }
             if self.change(now, Phase::Busy) {
+                self.gravity.store(0, Ordering::Relaxed);
+                // Whoever asks next whether calls are held, asks after this one was seen to be busy.
+                fence(Ordering::SeqCst);
                 return Some(Busy(self.clone()));
             }
         }
+    }
+
+    /// One call of the present body turned out to be this.
+    pub(crate) fn weigh(&self, gravity: Gravity) {
+        self.gravity.fetch_max(gravity as u8, Ordering::AcqRel);
+    }
+
+    /// A request that is complete waits and is not begun. False: the connection was told to leave.
+    pub(crate) fn hold(&self, request: Bytes) -> bool {
+        *self.held() = Some(request);
+        let holds = self.change(Phase::Busy, Phase::Held);
+        self.waker.wake();
+        holds
+    }
+
+    /// The held request begins after all. False: the connection was carried over meanwhile.
+    pub(crate) fn begin_held(&self) -> bool {
+        let begins = self.change(Phase::Held, Phase::Busy);
+        if begins {
+            self.held().take();
+        }
+        begins
+    }
+
+    /// Leaves with nothing begun: the request that is held, if any. `None`: something is going on.
+    pub(crate) fn leave_whole(&self) -> Option<Bytes> {
+        let now = self.phase();
+        let may_leave = match now {
+            Phase::Fresh | Phase::Quiet | Phase::Head | Phase::Held => true,
+            Phase::Body | Phase::Busy | Phase::Gone => false,
+        };
+        (may_leave && self.change(now, Phase::Gone)).then(|| self.held().take().unwrap_or_default())
+    }
+
+    /// The calls in flight are to end now, with an answer that says so.
+    pub(crate) fn is_cut(&self) -> bool {
+        self.cut.load(Ordering::Acquire)
+    }
+
+    fn cut(&self) {
+        self.cut.store(true, Ordering::Release);
+        self.waker.wake();
+    }
+
+    fn held(&self) -> MutexGuard<'_, Option<Bytes>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A body in flight whose calls are as grave, or not known yet.
+    fn is_as_grave(&self, least: Gravity) -> bool {
+        let gravity = self.gravity.load(Ordering::Acquire);
+        self.phase() == Phase::Busy && (gravity == 0 || gravity >= least as u8)
     }
 
     /// What to do now; `waker` is woken when that changes.
@@ -122,24 +210,26 @@ impl Line {
         if self.phase() == Phase::Gone {
             return Order::Leave;
         }
-        if !self.finish.load(Ordering::Acquire) {
-            return Order::Stay;
+        match self.orders.load(Ordering::Acquire) {
+            0 => return Order::Stay,
+            CARRY_OVER => return Order::CarryOver,
+            _ => {}
         }
         match self.phase() {
-            Phase::Fresh | Phase::Quiet | Phase::Gone => Order::Leave,
+            Phase::Fresh | Phase::Quiet | Phase::Held | Phase::Gone => Order::Leave,
             Phase::Head | Phase::Body | Phase::Busy => Order::Finish,
         }
     }
 
-    fn finish(&self) {
-        self.finish.store(true, Ordering::Release);
+    fn tell(&self, order: u8) {
+        self.orders.store(order, Ordering::Release);
         self.waker.wake();
     }
 
     /// Closes it, unless a call runs.
     fn evict(&self) -> bool {
         let now = self.phase();
-        let gone = !matches!(now, Phase::Busy | Phase::Gone) && self.change(now, Phase::Gone);
+        let gone = !matches!(now, Phase::Busy | Phase::Held | Phase::Gone) && self.change(now, Phase::Gone);
         if gone {
             self.waker.wake();
         }
@@ -148,7 +238,7 @@ impl Line {
 
     fn idle_since_ns(&self) -> Option<u64> {
         match self.phase() {
-            Phase::Busy | Phase::Gone => None,
+            Phase::Busy | Phase::Held | Phase::Gone => None,
             Phase::Fresh | Phase::Quiet | Phase::Head | Phase::Body => Some(self.since_ns.load(Ordering::Relaxed)),
         }
     }
@@ -239,7 +329,33 @@ impl Roster {
 
     /// Tells the connections of one listener to finish.
     pub(crate) fn finish(&self, listener: u64) {
-        self.lines().seated.values().filter(|line| line.listener == listener).for_each(|line| line.finish());
+        self.each_of(listener, |line| line.tell(FINISH));
+    }
+
+    /// Tells the connections of one listener to leave as soon as nothing of them is in flight.
+    pub(crate) fn carry_over(&self, listener: u64) {
+        self.each_of(listener, |line| line.tell(CARRY_OVER));
+    }
+
+    /// Ends the calls of one listener that are in flight, or those alone that follow something.
+    pub(crate) fn cut(&self, listener: u64, followers_alone: bool) {
+        let following = Gravity::Following as u8;
+        self.each_of(listener, |line| {
+            if !followers_alone || line.gravity.load(Ordering::Acquire) == following {
+                line.cut();
+            }
+        });
+    }
+
+    /// Whether any body in flight, on any listener, changes something or may turn out to.
+    pub(crate) fn is_changing(&self) -> bool {
+        // After it was said that calls are held: see `Line::begin`.
+        fence(Ordering::SeqCst);
+        self.lines().seated.values().any(|line| line.is_as_grave(Gravity::Changing))
+    }
+
+    fn each_of(&self, listener: u64, tell: impl Fn(&Line)) {
+        self.lines().seated.values().filter(|line| line.listener == listener).for_each(|line| tell(line));
     }
 
     fn lines(&self) -> MutexGuard<'_, Lines> {

@@ -6,21 +6,23 @@
 use std::fs::File;
 use std::future::{Future, poll_fn};
 use std::io::{self, Write};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
+use bytes::{Bytes, BytesMut};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use tokio::net::UnixStream;
+use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
 use wharf_api::{Caller, Methods, Peer};
 
+use crate::handover::{Carried, Door, Gate, Leave};
 use crate::http::{self, Guest, Site};
 use crate::roster::{Line, Order, Roster, Seat};
 use crate::wire::{Seen, Wire};
@@ -32,6 +34,15 @@ const HEAD_BYTES: usize = 64 * 1024;
 /// How long accepting pauses after it failed and no reserve was left.
 const PAUSE: Duration = Duration::from_millis(50);
 
+/// In a handover, calls in flight that look only have this long; then they are answered without result.
+const LAST_LOOKS: Duration = Duration::from_millis(150);
+
+/// For what is left then: answers to be written, bodies to arrive.
+const LAST_BYTES: Duration = Duration::from_millis(100);
+
+/// How often it is looked whether nothing changes any more.
+const LOOK_AGAIN: Duration = Duration::from_millis(2);
+
 /// A connection that has been idle for less is not closed to get the reserve back: its first request
 /// may be on its way.
 const SETTLED: Duration = Duration::from_secs(1);
@@ -41,9 +52,13 @@ pub struct Server {
     limits: Limits,
     roster: Arc<Roster>,
     budget: Arc<Semaphore>,
+    gate: Arc<Gate>,
     listeners: AtomicU64,
     uid: u32,
 }
+
+/// The tasks of one listener's connections.
+type Guests = JoinSet<Option<Carried>>;
 
 /// Serves one listener on its own until `shutdown` is ready, then drains it.
 pub async fn serve(listener: Listener, methods: Arc<dyn Methods>, limits: Limits, shutdown: impl Future<Output = ()>) {
@@ -57,6 +72,7 @@ impl Server {
         Self {
             roster: Arc::new(Roster::new()),
             budget: Arc::new(Semaphore::new(budget)),
+            gate: Arc::default(),
             listeners: AtomicU64::new(0),
             uid: rustix::process::geteuid().as_raw(),
             limits,
@@ -66,45 +82,128 @@ impl Server {
     /// Serves a listener until `shutdown` is ready. Then its socket is removed, requests in flight
     /// get `drain_time` to end, and what is left is dropped. Dropping the future drops all at once.
     pub async fn serve(&self, listener: Listener, methods: Arc<dyn Methods>, shutdown: impl Future<Output = ()>) {
+        let closing = async {
+            shutdown.await;
+            Leave::Close
+        };
+        if let Err(e) = self.serve_door(listener.into(), methods, closing).await {
+            tracing::error!("the socket could not be served: {e}");
+        }
+    }
+
+    /// Serves a listener, and who is in already, until it is told how to leave. After a handover
+    /// the listener comes back, listening, with every connection that can go on elsewhere.
+    pub async fn serve_door(
+        &self,
+        door: Door,
+        methods: Arc<dyn Methods>,
+        leaving: impl Future<Output = Leave>,
+    ) -> io::Result<Option<Door>> {
+        let Door { listener, guests: carried } = door;
+        let accepting = listener.accepting()?;
         let number = self.listeners.fetch_add(1, Ordering::Relaxed);
-        let site = Arc::new(Site::new(methods, self.limits.clone(), self.budget.clone()));
-        let mut guests = JoinSet::new();
+        let site = Arc::new(Site::new(methods, self.limits.clone(), self.budget.clone(), self.gate.clone()));
+        let mut guests = Guests::new();
+        for Carried { stream, unread } in carried {
+            self.greet(UnixStream::from_std(stream)?, unread, number, &site, &mut guests);
+        }
+        let how = self.attend_to(&accepting, number, &site, &mut guests, leaving).await;
+        drop(accepting);
+        match how {
+            Leave::Close => {
+                drop(listener);
+                self.close(number, guests).await;
+                Ok(None)
+            }
+            Leave::HandOver => Ok(Some(Door { listener, guests: self.carry_over(number, guests).await })),
+        }
+    }
+
+    /// From now on calls that change something are held back; returns when none is in flight.
+    /// Dropped, or after that, `go_on` lets them begin.
+    pub async fn settle(&self) {
+        self.gate.shut();
+        while self.roster.is_changing() {
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+    }
+
+    /// There will be no handover: what was held back begins.
+    pub fn go_on(&self) {
+        self.gate.open();
+    }
+
+    async fn attend_to(
+        &self,
+        accepting: &UnixListener,
+        number: u64,
+        site: &Arc<Site>,
+        guests: &mut Guests,
+        leaving: impl Future<Output = Leave>,
+    ) -> Leave {
         let mut reserve = Reserve::default();
         reserve.refill();
         let mut tick = tokio::time::interval(self.tick());
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut shutdown = pin!(shutdown);
+        let mut leaving = pin!(leaving);
         loop {
             tokio::select! {
                 biased;
-                () = &mut shutdown => break,
+                how = &mut leaving => return how,
                 // Somebody left, and so did a file.
                 Some(_) = guests.join_next(), if !guests.is_empty() => { reserve.refill(); }
                 _ = tick.tick(), if !guests.is_empty() => {
                     self.roster.close_overdue(&self.limits);
                     reserve.refill();
                 }
-                accepted = listener.accept() => match accepted {
-                    Ok(stream) => {
+                accepted = accepting.accept() => match accepted {
+                    Ok((stream, _)) => {
                         // The newcomer sits in the reserve's place; it has no seat yet, so it is safe here.
                         if !reserve.refill() && self.make_room(Duration::ZERO) {
                             // Its file is free when its task has ended; on another listener, a tick later.
                             _ = tokio::time::timeout(PAUSE, guests.join_next()).await;
                             reserve.refill();
                         }
-                        self.greet(stream, number, &site, &mut guests);
+                        self.greet(stream, Bytes::new(), number, site, guests);
                     }
                     Err(e) => self.recover(&e, &mut reserve).await,
                 },
             }
         }
-        drop(listener);
+    }
+
+    /// Requests in flight end, or are answered without a result when their time is over.
+    async fn close(&self, number: u64, mut guests: Guests) {
         self.roster.finish(number);
-        let drained = async { while guests.join_next().await.is_some() {} };
-        if tokio::time::timeout(self.limits.drain_time, drained).await.is_err() {
-            tracing::warn!(left = guests.len(), "requests were cut off at shutdown");
+        self.roster.cut(number, true);
+        if tokio::time::timeout(self.limits.drain_time, ended(&mut guests)).await.is_err() {
+            self.roster.cut(number, false);
+            if tokio::time::timeout(LAST_BYTES, ended(&mut guests)).await.is_err() {
+                tracing::warn!(left = guests.len(), "requests were cut off at shutdown");
+            }
         }
         guests.shutdown().await;
+    }
+
+    /// Every connection leaves as soon as nothing of it is in flight, and very soon everything does.
+    async fn carry_over(&self, number: u64, mut guests: Guests) -> Vec<Carried> {
+        self.roster.carry_over(number);
+        self.roster.cut(number, true);
+        let mut carried = vec![];
+        for (time, then) in [(LAST_LOOKS, "answered without a result"), (LAST_BYTES, "closed")] {
+            let leaving = async {
+                while let Some(left) = guests.join_next().await {
+                    carried.extend(left.ok().flatten());
+                }
+            };
+            if tokio::time::timeout(time, leaving).await.is_ok() {
+                break;
+            }
+            tracing::warn!(left = guests.len(), "the handover does not wait: what is in flight is {then}");
+            self.roster.cut(number, false);
+        }
+        guests.shutdown().await;
+        carried
     }
 
     /// How often overdue connections are looked for: limits are kept to a quarter, at most a second.
@@ -113,7 +212,7 @@ impl Server {
         (shortest / 4).clamp(Duration::from_millis(5), Duration::from_secs(1))
     }
 
-    fn greet(&self, stream: UnixStream, listener: u64, site: &Arc<Site>, guests: &mut JoinSet<()>) {
+    fn greet(&self, stream: UnixStream, unread: Bytes, listener: u64, site: &Arc<Site>, guests: &mut Guests) {
         // An error here means that it is not known who calls: nobody is let in.
         let Ok(who) = stream.peer_cred() else { return };
         let peer = Peer { uid: who.uid(), gid: who.gid(), pid: who.pid().unwrap_or(0) };
@@ -126,9 +225,9 @@ impl Server {
         let Some(seat) = self.roster.seat(&line, self.limits.connections + extra) else {
             return turn_away(stream, "503 Service Unavailable", -32603, "every connection is in the middle of a call");
         };
-        let caller = Caller { peer, stream: None };
+        let caller = Caller { peer, stream: None, client: None };
         let guest = Arc::new(Guest { site: site.clone(), caller, line, seen: Arc::new(Seen::default()) });
-        guests.spawn(attend(stream, guest, seat));
+        guests.spawn(attend(stream, unread, guest, seat));
     }
 
     /// After a failed accept. The kernel says EMFILE before it looks whether anybody waits, so nobody
@@ -155,30 +254,50 @@ impl Server {
     }
 }
 
-/// Serves one connection to its end.
-async fn attend(stream: UnixStream, guest: Arc<Guest>, _seat: Seat) {
-    let line = guest.line.clone();
-    let io = TokioIo::new(Wire::new(stream, line.clone(), guest.seen.clone()));
+async fn ended(guests: &mut Guests) {
+    while guests.join_next().await.is_some() {}
+}
+
+/// Serves one connection to its end, or until it goes on elsewhere.
+async fn attend(stream: UnixStream, unread: Bytes, guest: Arc<Guest>, _seat: Seat) -> Option<Carried> {
+    let (line, seen) = (guest.line.clone(), guest.seen.clone());
+    let io = TokioIo::new(Wire::new(stream, unread, line.clone(), seen.clone()));
     let service = service_fn(move |request| http::answer(guest.clone(), request));
     let mut builder = http1::Builder::new();
     // The header time limit is the roster's: hyper's own would close kept connections as well.
     // No `pipeline_flush`: with bytes left unread, hyper then holds a reply back, or closes without it.
     builder.auto_date_header(false).max_buf_size(HEAD_BYTES).half_close(false);
-    let mut connection = pin!(builder.serve_connection(io, service));
+    let mut connection = builder.serve_connection(io, service);
     let mut finishing = false;
-    poll_fn(|cx| {
-        match line.order(cx.waker()) {
-            Order::Stay => {}
-            Order::Leave => return Poll::Ready(()),
+    let held = poll_fn(|cx| {
+        let order = line.order(cx.waker());
+        match order {
+            Order::Stay | Order::CarryOver => {}
+            Order::Leave => return Poll::Ready(None),
             Order::Finish if finishing => {}
             Order::Finish => {
                 finishing = true;
-                connection.as_mut().graceful_shutdown();
+                Pin::new(&mut connection).graceful_shutdown();
             }
         }
-        connection.as_mut().poll(cx).map(drop)
+        if Pin::new(&mut connection).poll(cx).is_ready() {
+            return Poll::Ready(None);
+        }
+        // Only after hyper has done all that it could: what was answered must be on its way.
+        match order {
+            Order::CarryOver if seen.is_all_said() => {
+                line.leave_whole().map_or(Poll::Pending, |held| Poll::Ready(Some(held)))
+            }
+            Order::Stay | Order::CarryOver | Order::Finish | Order::Leave => Poll::Pending,
+        }
     })
-    .await;
+    .await?;
+    let parts = connection.into_parts();
+    let (stream, rest) = parts.io.into_inner().into_parts();
+    let mut unread = BytesMut::from(&held[..]);
+    unread.extend_from_slice(&parts.read_buf);
+    unread.extend_from_slice(&rest);
+    Some(Carried { stream: stream.into_std().ok()?, unread: unread.freeze() })
 }
 
 /// Root may do all; anybody else has to be who the daemon is.

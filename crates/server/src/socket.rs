@@ -9,16 +9,17 @@ mod lock;
 
 use std::fs::{self, Permissions};
 use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixListener as StdListener;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use rustix::net::{self, AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
-use tokio::net::{UnixListener, UnixStream};
+use tokio::net::UnixListener;
 use wharf_model::{ErrorKind, Failure};
 
-pub use lock::{Lock, lock};
+pub use lock::{Holder, Lock, holder, lock};
 
 /// The kernel's `sun_path`, less its final zero.
 const PATH_BYTES: usize = 107;
@@ -26,30 +27,75 @@ const PATH_BYTES: usize = 107;
 /// Connections that wait to be accepted. Past it a client that blocks hangs, and one that does not gets EAGAIN.
 const BACKLOG: i32 = 1024;
 
-/// A bound socket. Dropped, its file is removed, if it is still this one's.
+/// Who made a socket's file, and removes it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Keeper {
+    /// The daemon itself.
+    Daemon,
+    /// Whoever started it with the socket open: a service manager, which goes on listening.
+    Manager,
+}
+
+/// A bound socket. Dropped, its file is removed, if it is the daemon's and still this one's.
 #[derive(Debug)]
 pub struct Listener {
-    inner: UnixListener,
+    inner: StdListener,
     path: PathBuf,
+    keeper: Keeper,
+    /// Another process may still go on with it: its file is not ours to remove.
+    is_lent: bool,
     /// Device and inode of the socket's file.
     file: (u64, u64),
 }
 
 impl Listener {
+    /// A socket that somebody else has bound there and listens on: a service manager, or another daemon.
+    ///
+    /// It is refused unless it is a listening Unix stream socket, in a folder that only its owner can
+    /// enter, with a file that is closed to others.
+    pub fn received(descriptor: OwnedFd, path: &Path, keeper: Keeper) -> Result<Self, Failure> {
+        received(descriptor, path, keeper)
+            .map_err(|failure| failure.while_doing(format_args!("use the socket {} that was passed", path.display())))
+    }
+
     /// Where it is bound.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    pub(crate) async fn accept(&self) -> io::Result<UnixStream> {
-        self.inner.accept().await.map(|(stream, _)| stream)
+    /// Whose the file is.
+    pub fn keeper(&self) -> Keeper {
+        self.keeper
+    }
+
+    /// From now on it is this process's alone, and where no manager keeps it, its file as well.
+    pub fn own(&mut self) {
+        self.is_lent = false;
+    }
+
+    /// Lets go of it and leaves its file: another process listens on.
+    pub fn leave(mut self) {
+        self.is_lent = true;
+    }
+
+    /// To accept from; it listens for as long as this value lives. Needs a tokio runtime.
+    pub(crate) fn accepting(&self) -> io::Result<UnixListener> {
+        UnixListener::from_std(self.inner.try_clone()?)
+    }
+}
+
+impl AsFd for Listener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.inner.as_fd()
     }
 }
 
 impl Drop for Listener {
     fn drop(&mut self) {
         // A newer daemon may have renamed its own socket over this one: that one stays.
-        if fs::symlink_metadata(&self.path).is_ok_and(|there| (there.dev(), there.ino()) == self.file)
+        if self.keeper == Keeper::Daemon
+            && !self.is_lent
+            && fs::symlink_metadata(&self.path).is_ok_and(|there| (there.dev(), there.ino()) == self.file)
             && let Err(e) = fs::remove_file(&self.path)
         {
             tracing::warn!(path = %self.path.display(), "could not remove the socket: {e}");
@@ -57,8 +103,36 @@ impl Drop for Listener {
     }
 }
 
+fn received(descriptor: OwnedFd, path: &Path, keeper: Keeper) -> Result<Listener, Failure> {
+    use net::sockopt;
+    let wrong = |what: &str| Failure::new(ErrorKind::Precondition, what.to_owned());
+    let domain = sockopt::socket_domain(&descriptor).map_err(io::Error::from)?;
+    let kind = sockopt::socket_type(&descriptor).map_err(io::Error::from)?;
+    if domain != AddressFamily::UNIX || kind != SocketType::STREAM {
+        return Err(wrong("it is no Unix stream socket").hint("in a socket unit: ListenStream= with a path"));
+    }
+    if !sockopt::socket_acceptconn(&descriptor).map_err(io::Error::from)? {
+        return Err(wrong("it does not listen").hint("in a socket unit: Accept=no"));
+    }
+    if let Some(folder) = path.parent() {
+        folder::prepare(folder)?;
+    }
+    let there = fs::symlink_metadata(path)?;
+    if !there.file_type().is_socket() {
+        return Err(wrong("something that is no socket is there"));
+    }
+    let mode = there.mode() & 0o7777;
+    if mode & 0o077 != 0 {
+        let failure = Failure::new(ErrorKind::Permission, format!("its file is open to others (mode {mode:04o})"));
+        return Err(failure.hint(format!("in a socket unit: SocketMode=0600; or now: chmod 600 {}", path.display())));
+    }
+    let inner = StdListener::from(descriptor);
+    inner.set_nonblocking(true)?;
+    Ok(Listener { inner, path: path.into(), keeper, is_lent: true, file: (there.dev(), there.ino()) })
+}
+
 /// Binds a socket of mode 0600 in a folder of mode 0700, which is made if it is not there. The
-/// socket of a daemon that died is replaced; one that answers is not. Needs a tokio runtime.
+/// socket of a daemon that died is replaced; one that answers is not.
 pub fn bind(path: impl AsRef<Path>) -> Result<Listener, Failure> {
     let path = std::path::absolute(path.as_ref())?;
     bind_at(&path).map_err(|failure| failure.while_doing(format_args!("open the socket {}", path.display())))
@@ -77,7 +151,13 @@ fn bind_at(path: &Path) -> Result<Listener, Failure> {
     let file = fs::symlink_metadata(&fresh)?;
     // Renaming is atomic: nobody ever finds the path missing, or the socket with another mode.
     fs::rename(&fresh, path).inspect_err(|_| _ = fs::remove_file(&fresh))?;
-    Ok(Listener { inner: UnixListener::from_std(listener)?, path: path.into(), file: (file.dev(), file.ino()) })
+    Ok(Listener {
+        inner: listener,
+        path: path.into(),
+        keeper: Keeper::Daemon,
+        is_lent: false,
+        file: (file.dev(), file.ino()),
+    })
 }
 
 fn bind_new(fresh: &Path) -> Result<StdListener, Failure> {

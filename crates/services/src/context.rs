@@ -9,10 +9,10 @@ use std::{collections::BTreeMap, path::Path, path::PathBuf, sync::Arc};
 use async_trait::async_trait;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
-use wharf_model::{ErrorKind, Failure, Health, Installed, Progress, RunId, Signal, UnitName};
+use wharf_model::{ErrorKind, Failure, Health, Installed, Policy, Progress, RunId, Signal, UnitName};
 
 use crate::{
-    Check, Command, Exchange, HttpProbe, InstallPlan, Probe, Result, Source, Wanted, command::Bound, probe::HttpAt,
+    Check, Command, Exchange, HttpProbe, InstallPlan, Probe, Result, Source, Wanted, command::Bound, probe::Endpoint,
 };
 
 /// What a spawn answers: the run has begun. Ready comes later, by probes.
@@ -101,8 +101,12 @@ pub struct Context {
     pub installed: Option<Installed>,
     /// Its folders.
     pub dirs: Dirs,
+    /// How it is supervised.
+    pub policy: Arc<Policy>,
     /// One probe may take this long, in milliseconds.
     pub probe_timeout_ms: u64,
+    /// The run is not ready yet: what is asked now is whether it is.
+    pub starting: bool,
     hands: Arc<dyn Hands>,
 }
 
@@ -116,10 +120,11 @@ impl Context {
         ports: BTreeMap<String, u16>,
         installed: Option<Installed>,
         dirs: Dirs,
-        probe_timeout_ms: u64,
+        policy: Arc<Policy>,
         hands: Arc<dyn Hands>,
     ) -> Self {
-        Self { unit, run, with, ports, installed, dirs, probe_timeout_ms, hands }
+        let probe_timeout_ms = policy.probe_timeout_ms;
+        Self { unit, run, with, ports, installed, dirs, policy, probe_timeout_ms, starting: false, hands }
     }
 
     /// What acts.
@@ -184,23 +189,23 @@ impl Context {
 
     /// `GET path` on 127.0.0.1 at the port of this name.
     pub fn http(&self, port: &str, path: &str) -> Exchange<'_> {
-        Exchange::new(self, Probe::Http(HttpProbe::new(HttpAt::Port(self.port(port)), path)))
+        Exchange::new(self, Probe::Http(HttpProbe::new(Endpoint::Port(self.port(port)), path)))
     }
 
     /// `GET path` over a Unix socket.
     pub fn http_unix(&self, socket: impl Into<PathBuf>, path: &str) -> Exchange<'_> {
-        Exchange::new(self, Probe::Http(HttpProbe::new(HttpAt::Socket(socket.into()), path)))
+        Exchange::new(self, Probe::Http(HttpProbe::new(Endpoint::Socket(socket.into()), path)))
     }
 
     /// A TCP connection to this port.
     pub fn tcp(&self, port: u16) -> Exchange<'_> {
-        Exchange::new(self, Probe::Tcp { port })
+        Exchange::new(self, Probe::Connect(Endpoint::Port(port)))
     }
 
     /// An inline command as Redis understands it; name the answer with `expect`.
     pub fn resp(&self, port: u16, command: &str) -> Exchange<'_> {
         let send = format!("{command}\r\n").into_bytes();
-        Exchange::new(self, Probe::Exchange { port, send, expect: "+".into() })
+        Exchange::new(self, Probe::Exchange { at: Endpoint::Port(port), send, expect: "+".into() })
     }
 
     /// Any probe.

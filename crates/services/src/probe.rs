@@ -1,6 +1,6 @@
 //! One question to a run, as data.
 
-use std::{future::IntoFuture, path::PathBuf};
+use std::{future::IntoFuture, ops::RangeInclusive, path::PathBuf};
 
 use futures_util::future::BoxFuture;
 use serde_json::Value;
@@ -11,17 +11,16 @@ use crate::{Command, Context, Result};
 /// A question.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Probe {
-    /// HTTP over TCP on 127.0.0.1 or over a Unix socket.
+    /// Its process lives. Who asks about a run that is over learns that elsewhere.
+    Process,
+    /// HTTP over TCP on this machine or over a Unix socket.
     Http(HttpProbe),
-    /// A TCP connection is accepted on 127.0.0.1.
-    Tcp {
-        /// The port.
-        port: u16,
-    },
-    /// Bytes are sent on 127.0.0.1, and the answer begins with what is expected.
+    /// A connection is accepted.
+    Connect(Endpoint),
+    /// Bytes are sent, and the answer contains what is expected.
     Exchange {
-        /// The port.
-        port: u16,
+        /// Where.
+        at: Endpoint,
         /// What is sent.
         send: Vec<u8>,
         /// What the answer contains.
@@ -29,14 +28,18 @@ pub enum Probe {
     },
     /// A program ends with code 0.
     Exec(Command),
+    /// The run has written a line that this regular expression matches, at any time since it began.
+    LogLine(String),
     /// Each of them; the worst counts.
     All(Vec<Probe>),
+    /// One of them; the best counts.
+    Any(Vec<Probe>),
 }
 
-/// Where an HTTP probe connects.
+/// Where a probe connects.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum HttpAt {
-    /// 127.0.0.1 and this port.
+pub enum Endpoint {
+    /// This port of 127.0.0.1; where nobody listens there, of ::1.
     Port(u16),
     /// A Unix socket.
     Socket(PathBuf),
@@ -46,21 +49,39 @@ pub enum HttpAt {
 #[derive(Debug, Clone, PartialEq)]
 pub struct HttpProbe {
     /// Where.
-    pub at: HttpAt,
+    pub at: Endpoint,
+    /// The method: `GET`.
+    pub method: String,
     /// Path and query.
     pub path: String,
-    /// The status that means success.
-    pub status: u16,
+    /// Headers beside those that every request has; a `Host` takes the usual one's place.
+    pub headers: Vec<(String, String)>,
+    /// What is sent with it.
+    pub body: String,
+    /// The statuses that mean success.
+    pub status: Vec<RangeInclusive<u16>>,
     /// JSON pointers into the body and what must stand there.
     pub json: Vec<(String, Value)>,
     /// A text that the body must contain.
     pub contains: Option<String>,
+    /// A regular expression that the body must match.
+    pub matches: Option<String>,
 }
 
 impl HttpProbe {
-    /// Success is status 200.
-    pub fn new(at: HttpAt, path: &str) -> Self {
-        Self { at, path: path.into(), status: 200, json: vec![], contains: None }
+    /// `GET path`; success is status 200.
+    pub fn new(at: Endpoint, path: &str) -> Self {
+        Self {
+            at,
+            method: "GET".into(),
+            path: path.into(),
+            headers: vec![],
+            body: String::new(),
+            status: vec![200..=200],
+            json: vec![],
+            contains: None,
+            matches: None,
+        }
     }
 }
 
@@ -79,7 +100,7 @@ impl<'a> Exchange<'a> {
     /// HTTP: the status that means success, 200 unless it is named.
     pub fn expect_status(mut self, status: u16) -> Self {
         if let Probe::Http(http) = &mut self.probe {
-            http.status = status;
+            http.status = vec![status..=status];
         }
         self
     }
@@ -97,7 +118,8 @@ impl<'a> Exchange<'a> {
         match &mut self.probe {
             Probe::Http(http) => http.contains = Some(text.into()),
             Probe::Exchange { expect, .. } => *expect = text.into(),
-            Probe::Tcp { .. } | Probe::Exec(_) | Probe::All(_) => {}
+            Probe::Process | Probe::Connect(_) | Probe::Exec(_) | Probe::LogLine(_) | Probe::All(_) | Probe::Any(_) => {
+            }
         }
         self
     }

@@ -1,5 +1,7 @@
 //! Frames: a version, a length, the payload, a checksum. Whole and sound, or refused.
 
+use std::{ffi::CStr, os::unix::ffi::OsStrExt, path::Path};
+
 /// Why bytes are no frame, or no value of the wanted kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BadBytes;
@@ -50,6 +52,20 @@ impl Writer {
         }
     }
 
+    /// A text with its final zero byte, so that the other side can use it where it lies.
+    pub(crate) fn text(&mut self, value: &CStr) {
+        self.bytes(value.to_bytes_with_nul());
+    }
+
+    pub(crate) fn path(&mut self, value: &Path) {
+        self.bytes(value.as_os_str().as_bytes());
+    }
+
+    /// What was laid, for where messages are whole by themselves.
+    pub(crate) fn plain(self) -> Vec<u8> {
+        self.0
+    }
+
     /// The frame around what was laid.
     pub(crate) fn framed(self, version: u8) -> Vec<u8> {
         let mut frame = Self(Vec::with_capacity(HEAD + self.0.len() + CHECKSUM));
@@ -79,6 +95,24 @@ impl<'a> Reader<'a> {
         }
         let payload = all.bytes()?;
         if all.0.is_empty() { Ok(Self(payload)) } else { Err(BadBytes) }
+    }
+
+    /// Reads what stands in no frame.
+    pub(crate) fn plain(bytes: &'a [u8]) -> Self {
+        Self(bytes)
+    }
+
+    pub(crate) fn is_at_end(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// All that was not read.
+    pub(crate) fn rest(&mut self) -> &'a [u8] {
+        std::mem::take(&mut self.0)
+    }
+
+    pub(crate) fn text(&mut self) -> Result<&'a CStr, BadBytes> {
+        CStr::from_bytes_with_nul(self.bytes()?).map_err(|_| BadBytes)
     }
 
     pub(crate) fn byte(&mut self) -> Result<u8, BadBytes> {
@@ -129,16 +163,29 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// CRC-32 as in zip and PNG, bit by bit: the frames are small.
-fn crc32(bytes: &[u8]) -> u32 {
-    let mut crc = u32::MAX;
-    for &byte in bytes {
-        crc ^= u32::from(byte);
-        for _ in 0..8 {
+/// CRC-32 as in zip and PNG, four bits at a time: the frames are small, and so is the table.
+pub fn crc32(bytes: &[u8]) -> u32 {
+    const TABLE: [u32; 16] = table();
+    !bytes.iter().fold(u32::MAX, |crc, byte| {
+        let crc = crc ^ u32::from(*byte);
+        let crc = (crc >> 4) ^ TABLE[(crc & 15) as usize];
+        (crc >> 4) ^ TABLE[(crc & 15) as usize]
+    })
+}
+
+const fn table() -> [u32; 16] {
+    let mut table = [0; 16];
+    let mut n = 0;
+    while n < 16 {
+        let (mut crc, mut bit) = (n as u32, 0);
+        while bit < 4 {
             crc = if crc & 1 == 1 { (crc >> 1) ^ 0xEDB8_8320 } else { crc >> 1 };
+            bit += 1;
         }
+        table[n] = crc;
+        n += 1;
     }
-    !crc
+    table
 }
 
 #[cfg(test)]

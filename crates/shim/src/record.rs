@@ -1,6 +1,6 @@
 //! What the shim leaves in files: who began, and how it ended.
 
-use std::{os::unix::ffi::OsStrExt, path::PathBuf};
+use std::path::{Path, PathBuf};
 
 use crate::{
     codec::{BadBytes, Reader, Writer},
@@ -28,6 +28,10 @@ pub struct StartRecord {
     pub boottime_ms: i64,
     /// The cgroup's folder, where there is one.
     pub cgroup: Option<PathBuf>,
+    /// Groups of the old kind that hold its limits: their folders.
+    pub limit_groups: Vec<PathBuf>,
+    /// The shim's descriptor of the socket that the run sends its notices to.
+    pub notify_fd: Option<i32>,
 }
 
 impl StartRecord {
@@ -41,7 +45,9 @@ impl StartRecord {
         w.uint64(self.pid_id);
         w.int64(self.wall_ms);
         w.int64(self.boottime_ms);
-        w.option(self.cgroup.as_ref(), |w, dir| w.bytes(dir.as_os_str().as_bytes()));
+        w.option(self.cgroup.as_ref(), |w, dir| w.path(dir));
+        w.list(&self.limit_groups, |w, dir| w.path(dir));
+        w.option(self.notify_fd.as_ref(), |w, fd| w.int32(*fd));
         w.framed(VERSION)
     }
 
@@ -56,7 +62,10 @@ impl StartRecord {
             pid_id: r.uint64()?,
             wall_ms: r.int64()?,
             boottime_ms: r.int64()?,
-            cgroup: r.option(path)?,
+            cgroup: r.option(|r| path(r).map(Path::to_path_buf))?,
+            // Added later: an older shim's record ends here, and an older daemon reads no further.
+            limit_groups: if r.is_at_end() { vec![] } else { r.list(|r| path(r).map(Path::to_path_buf))? },
+            notify_fd: if r.is_at_end() { None } else { r.option(Reader::int32)? },
         })
     }
 }
@@ -111,6 +120,29 @@ pub enum Outcome {
     StartFailed(Stage, i32),
 }
 
+impl Outcome {
+    pub(crate) fn write(self, w: &mut Writer) {
+        let (kind, stage, value) = match self {
+            Self::Exited(code) => (1, 0, code),
+            Self::Signaled(signal) => (2, 0, signal),
+            Self::StartFailed(stage, errno) => (3, stage as u8, errno),
+        };
+        w.byte(kind);
+        w.byte(stage);
+        w.int32(value);
+    }
+
+    pub(crate) fn read(r: &mut Reader<'_>) -> Result<Self, BadBytes> {
+        let (kind, stage, value) = (r.byte()?, r.byte()?, r.int32()?);
+        Ok(match kind {
+            1 => Self::Exited(value),
+            2 => Self::Signaled(value),
+            3 => Self::StartFailed(Stage::from_byte(stage)?, value),
+            _ => return Err(BadBytes),
+        })
+    }
+}
+
 /// How a run ended, and when.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ExitRecord {
@@ -128,15 +160,8 @@ impl ExitRecord {
 
     /// As the file's bytes.
     pub fn encode(&self) -> Vec<u8> {
-        let (kind, stage, value) = match self.outcome {
-            Outcome::Exited(code) => (1, 0, code),
-            Outcome::Signaled(signal) => (2, 0, signal),
-            Outcome::StartFailed(stage, errno) => (3, stage as u8, errno),
-        };
         let mut w = Writer::default();
-        w.byte(kind);
-        w.byte(stage);
-        w.int32(value);
+        self.outcome.write(&mut w);
         w.int64(self.wall_ms);
         w.int64(self.boottime_ms);
         w.framed(VERSION)
@@ -145,14 +170,7 @@ impl ExitRecord {
     /// From the file's bytes.
     pub fn decode(bytes: &[u8]) -> Result<Self, BadBytes> {
         let mut r = Reader::open(bytes, VERSION)?;
-        let (kind, stage, value) = (r.byte()?, r.byte()?, r.int32()?);
-        let outcome = match kind {
-            1 => Outcome::Exited(value),
-            2 => Outcome::Signaled(value),
-            3 => Outcome::StartFailed(Stage::from_byte(stage)?, value),
-            _ => return Err(BadBytes),
-        };
-        Ok(Self { outcome, wall_ms: r.int64()?, boottime_ms: r.int64()? })
+        Ok(Self { outcome: Outcome::read(&mut r)?, wall_ms: r.int64()?, boottime_ms: r.int64()? })
     }
 }
 
@@ -171,8 +189,22 @@ mod tests {
             wall_ms: -1,
             boottime_ms: i64::MAX,
             cgroup: Some("/sys/fs/cgroup/a".into()),
+            limit_groups: vec!["/sys/fs/cgroup/memory/a".into()],
+            notify_fd: Some(9),
         };
         assert_eq!(StartRecord::decode(&start.encode()), Ok(start));
+        // As the first version wrote it.
+        let mut old = Writer::default();
+        old.bytes(b"boot");
+        old.int32(3);
+        old.uint64(4);
+        old.int32(5);
+        old.uint64(6);
+        old.int64(7);
+        old.int64(8);
+        old.byte(0);
+        let old = StartRecord::decode(&old.framed(1)).unwrap();
+        assert_eq!((old.pid, old.limit_groups, old.notify_fd), (5, vec![], None));
         assert_eq!(StartRecord::decode(b""), Err(BadBytes));
         let stages = Stage::ALL.map(|s| Outcome::StartFailed(s, 13));
         for outcome in [Outcome::Exited(255), Outcome::Signaled(9)].into_iter().chain(stages) {

@@ -11,7 +11,7 @@ fn goal() -> impl Strategy<Value = Goal> {
         3 => Just(Goal::Install { version: None, reset: false }),
         1 => Just(Goal::Build { version: None }),
         4 => any::<bool>().prop_map(|reset| Goal::Start { reset }),
-        3 => any::<bool>().prop_map(|keep_want| Goal::Stop { keep_want }),
+        3 => any::<bool>().prop_map(|keep_want| Goal::Stop { keep_want, retire: false }),
         2 => Just(Goal::Restart),
         1 => Just(Goal::Delete(Removal { binaries: true, data: true })),
         1 => Just(Goal::Upgrade { version: None }),
@@ -66,7 +66,7 @@ fn t17_old_news_of_a_run_changes_nothing() {
         world.answer(act, true);
     }
     let first = world.core.unit(&name).unwrap().life.run().unwrap();
-    world.deed(Deed::Ask { unit: 2, goal: Goal::Stop { keep_want: false }, wait: false });
+    world.deed(Deed::Ask { unit: 2, goal: Goal::Stop { keep_want: false, retire: false }, wait: false });
     world.end(first, Exit::Exited { code: 0 }, false);
     start(&mut world);
     for _ in 0..2 {
@@ -133,7 +133,7 @@ fn there_are_never_two_probes_of_one_unit_at_once() {
 #[test]
 fn an_upgrade_does_not_start_what_is_being_stopped() {
     let mut world = World::default();
-    for goal in [Goal::Start { reset: false }, Goal::Stop { keep_want: false }] {
+    for goal in [Goal::Start { reset: false }, Goal::Stop { keep_want: false, retire: false }] {
         world.deed(Deed::Ask { unit: 2, goal, wait: false });
     }
     world.deed(Deed::Answer { which: 0, well: true });
@@ -151,7 +151,7 @@ fn a_stop_that_joins_a_stop_for_now_is_a_stop() {
     world.deed(Deed::Ask { unit: 2, goal: Goal::Start { reset: false }, wait: false });
     world.deed(Deed::Answer { which: 0, well: true });
     for keep_want in [true, false] {
-        world.deed(Deed::Ask { unit: 2, goal: Goal::Stop { keep_want }, wait: true });
+        world.deed(Deed::Ask { unit: 2, goal: Goal::Stop { keep_want, retire: false }, wait: true });
     }
     world.calm();
     world.deed(Deed::Reincarnate);

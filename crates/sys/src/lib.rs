@@ -4,10 +4,15 @@
 //! the real kernel. It refuses to know what they are for: no units, no runs, no policy.
 #![allow(unsafe_code)]
 
+pub mod child;
 pub mod clock;
+pub mod datagram;
 pub mod files;
+pub mod memory;
+pub mod passed;
 pub mod pidfd;
 pub mod process;
+pub mod socket;
 
 #[cfg(test)]
 mod tests;

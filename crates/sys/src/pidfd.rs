@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    os::fd::{AsFd, AsRawFd, OwnedFd},
+    os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd},
 };
 
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
@@ -17,6 +17,8 @@ const PID_FS_MAGIC: i64 = 0x5049_4446;
 const IS_START_TIME: u64 = 1 << 63;
 /// `_IOWR(0xFF, 11, struct pidfd_info)` for the first published size, 64 bytes.
 const PIDFD_GET_INFO: libc::c_ulong = (3 << 30) | (64 << 16) | (0xFF << 8) | 11;
+/// `PIDFD_INFO_CGROUPID`, Linux 6.13.
+const PIDFD_INFO_CGROUPID: u64 = 1 << 2;
 /// `PIDFD_INFO_EXIT`, Linux 6.15.
 const PIDFD_INFO_EXIT: u64 = 1 << 3;
 
@@ -55,15 +57,34 @@ pub fn has_exited(pidfd: impl AsFd) -> bool {
     unsafe { libc::poll(&raw mut asked, 1, 0) > 0 }
 }
 
+/// Whether its parent has reaped it: then the kernel has said all that it will. Never waits.
+/// Kernels before 6.15 do not tell.
+pub fn is_reaped(pidfd: impl AsFd) -> bool {
+    let mut asked = libc::pollfd { fd: pidfd.as_fd().as_raw_fd(), events: libc::POLLIN, revents: 0 };
+    // SAFETY: one entry, valid through the call; the timeout is zero.
+    unsafe { libc::poll(&raw mut asked, 1, 0) > 0 && asked.revents & libc::POLLHUP != 0 }
+}
+
+/// A copy of a descriptor that another process has open. Linux 5.6, and the right to look into that process.
+pub fn descriptor_of(pidfd: impl AsFd, number: i32) -> io::Result<OwnedFd> {
+    let fd = pidfd.as_fd().as_raw_fd();
+    // SAFETY: integers only.
+    let copy = checked(unsafe { libc::syscall(libc::SYS_pidfd_getfd, fd, number, 0) })?;
+    let copy = i32::try_from(copy).map_err(io::Error::other)?;
+    // SAFETY: the kernel has just made it for us.
+    Ok(unsafe { OwnedFd::from_raw_fd(copy) })
+}
+
 /// Sends a signal to this one process. A process that has ended gives ESRCH.
 pub fn signal(pidfd: impl AsFd, signal: i32) -> io::Result<()> {
     send(pidfd, signal, 0)
 }
 
-/// Sends a signal to the process group that this process leads; on kernels before 6.9 to the process alone.
+/// Sends a signal to the process group that this process leads; where it leads none, and on kernels
+/// before 6.9, to the process alone.
 pub fn signal_group(pidfd: impl AsFd, signal: i32) -> io::Result<()> {
     match send(&pidfd, signal, SIGNAL_PROCESS_GROUP) {
-        Err(e) if e.raw_os_error() == Some(libc::EINVAL) => send(pidfd, signal, 0),
+        Err(e) if matches!(e.raw_os_error(), Some(libc::EINVAL | libc::ESRCH)) => send(pidfd, signal, 0),
         other => other,
     }
 }
@@ -112,6 +133,15 @@ pub fn exit_seen_by_kernel(pidfd: impl AsFd) -> Option<Ended> {
     // SAFETY: the request carries the structure's size, 64, and `info` is that large and lives through the call.
     checked(unsafe { libc::ioctl(pidfd.as_fd().as_raw_fd(), PIDFD_GET_INFO, &raw mut info) }.into()).ok()?;
     if info.mask & PIDFD_INFO_EXIT == 0 { None } else { ended(info.exit_code) }
+}
+
+/// The cgroup that a process is in, or was in when it ended, by the inode of its folder in cgroup2.
+/// None on kernels before 6.13, and for an ended one before 6.15.
+pub fn cgroup_id(pidfd: impl AsFd) -> Option<u64> {
+    let mut info = PidfdInfo { mask: PIDFD_INFO_CGROUPID | PIDFD_INFO_EXIT, ..PidfdInfo::default() };
+    // SAFETY: as above.
+    checked(unsafe { libc::ioctl(pidfd.as_fd().as_raw_fd(), PIDFD_GET_INFO, &raw mut info) }.into()).ok()?;
+    (info.mask & PIDFD_INFO_CGROUPID != 0).then_some(info.cgroup_id)
 }
 
 /// Field 22 of /proc/PID/stat: ticks since boot. The name before it may hold spaces and brackets.

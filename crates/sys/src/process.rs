@@ -1,9 +1,12 @@
 //! What a process does to itself and to its children: fork, sessions, signals, limits, users, exec.
 
 use std::{
+    borrow::Cow,
     ffi::{CStr, CString},
     io, ptr,
 };
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::{
     checked,
@@ -27,6 +30,23 @@ pub fn fork() -> io::Result<Fork> {
         0 => Ok(Fork::Child),
         pid => Ok(Fork::Parent(i32::try_from(pid).unwrap_or(i32::MAX))),
     }
+}
+
+/// Forks a program that has one thread and always will have: nothing of the C library's is made ready
+/// for the child, so that both share nearly all of their memory.
+pub fn fork_alone() -> io::Result<Fork> {
+    let none = 0_usize;
+    // SAFETY: without a stack and with no shared memory the call is a fork. The C library's locks are
+    // free in a single thread, and of what it would do in the child nothing is needed here.
+    match checked(unsafe { libc::syscall(libc::SYS_clone, libc::SIGCHLD, none, none, none, none) })? {
+        0 => Ok(Fork::Child),
+        pid => Ok(Fork::Parent(i32::try_from(pid).unwrap_or(i32::MAX))),
+    }
+}
+
+/// Begins a process group of its own: a signal to the old one does not reach us.
+pub fn new_group() -> io::Result<()> {
+    Ok(rustix::process::setpgid(None, None)?)
 }
 
 /// Ends this process at once: no destructors, no buffers, no handlers. For the child of a fork.
@@ -83,18 +103,38 @@ pub fn reset_signals() {
         // library refuses the two numbers that it keeps for itself; it needs them with threads only.
         unsafe { libc::syscall(libc::SYS_rt_sigaction, signal, default.as_ptr(), none, size_of::<u64>()) };
     }
-    // SAFETY: an all-zero set is valid storage, sigemptyset initialises it, and both outlive the calls.
-    unsafe {
-        let mut none: libc::sigset_t = std::mem::zeroed();
-        libc::sigemptyset(&raw mut none);
-        libc::sigprocmask(libc::SIG_SETMASK, &raw const none, ptr::null_mut());
-    }
+    admit_signals();
 }
 
 /// Ignores a signal.
 pub fn ignore_signal(signal: i32) {
     // SAFETY: SIG_IGN runs no code of ours.
     unsafe { libc::signal(signal, libc::SIG_IGN) };
+}
+
+/// Has children reaped by the kernel, at once. It is inherited by a fork.
+pub fn leave_children_unreaped(yes: bool) {
+    // SAFETY: neither disposition runs code of ours.
+    unsafe { libc::signal(libc::SIGCHLD, if yes { libc::SIG_IGN } else { libc::SIG_DFL }) };
+}
+
+/// Lets no signal in but those that nobody can refuse. What comes meanwhile waits.
+pub fn block_signals() {
+    set_mask(libc::sigfillset);
+}
+
+/// Lets every signal in.
+pub fn admit_signals() {
+    set_mask(libc::sigemptyset);
+}
+
+fn set_mask(fill: unsafe extern "C" fn(*mut libc::sigset_t) -> libc::c_int) {
+    // SAFETY: an all-zero set is valid storage, `fill` initialises it, and it outlives the calls.
+    unsafe {
+        let mut set: libc::sigset_t = std::mem::zeroed();
+        fill(&raw mut set);
+        libc::sigprocmask(libc::SIG_SETMASK, &raw const set, ptr::null_mut());
+    }
 }
 
 /// Sets the bits that new files do not get.
@@ -104,10 +144,90 @@ pub fn set_umask(mask: u32) {
 
 /// Sets the soft limit of open files, at most the hard limit.
 pub fn limit_open_files(soft: u64) -> io::Result<()> {
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    limit_softly(Resource::Nofile, soft)
+}
+
+/// Sets the soft limit of a core dump's size in bytes, at most the hard limit. 0: none is written.
+pub fn limit_core(bytes: u64) -> io::Result<()> {
+    limit_softly(Resource::Core, bytes)
+}
+
+/// Sets how much memory this process may have for its data, in bytes, for good.
+pub fn limit_data(bytes: u64) -> io::Result<()> {
+    let Rlimit { maximum, .. } = getrlimit(Resource::Data);
+    let most = Some(maximum.map_or(bytes, |hard| bytes.min(hard)));
+    Ok(setrlimit(Resource::Data, Rlimit { current: most, maximum: most })?)
+}
+
+/// Gives back what a caller's shell or unit may have taken: every soft limit but those of open files,
+/// core dumps and stacks goes to its hard limit; those to what programs usually find.
+pub fn usual_limits() {
+    use Resource::{As, Cpu, Data, Fsize, Memlock, Msgqueue, Nproc, Sigpending};
+    for resource in [As, Cpu, Data, Fsize, Memlock, Msgqueue, Nproc, Sigpending] {
+        let Rlimit { current, maximum } = getrlimit(resource);
+        if current != maximum {
+            let _ = setrlimit(resource, Rlimit { current: maximum, maximum });
+        }
+    }
+    for (resource, soft) in [(Resource::Nofile, 1024), (Resource::Core, 0), (Resource::Stack, 8 << 20)] {
+        let _ = limit_softly(resource, soft);
+    }
+}
+
+fn limit_softly(resource: Resource, soft: u64) -> io::Result<()> {
+    let Rlimit { maximum, .. } = getrlimit(resource);
     let current = Some(maximum.map_or(soft, |hard| soft.min(hard)));
-    Ok(setrlimit(Resource::Nofile, Rlimit { current, maximum })?)
+    Ok(setrlimit(resource, Rlimit { current, maximum })?)
+}
+
+/// Sets how much this process stands back: -20 to 19.
+pub fn set_nice(nice: i32) -> io::Result<()> {
+    Ok(rustix::process::setpriority_process(None, nice)?)
+}
+
+/// Lets anybody of our user take descriptors from this process, where a security module restricts that
+/// to its parents.
+pub fn admit_tracers() {
+    // SAFETY: integers only. Without the module the option is unknown, which is as good.
+    unsafe { libc::prctl(libc::PR_SET_PTRACER, libc::PR_SET_PTRACER_ANY, 0, 0, 0) };
+}
+
+/// Names this process, at most 15 bytes: what `ps -o comm` shows.
+pub fn set_name(name: &CStr) {
+    // SAFETY: the text ends with a zero byte; the kernel copies at most 16.
+    unsafe { libc::prctl(libc::PR_SET_NAME, name.as_ptr(), 0, 0, 0) };
+}
+
+/// The words after the program's own name, in memory: what `ps` shows of it.
+pub struct Title(&'static mut [u8]);
+
+impl Title {
+    /// Takes that memory. Once in a program, before it has threads.
+    pub fn take() -> Option<Self> {
+        unsafe extern "C" {
+            // The first argument, as the kernel laid it; the others follow it.
+            static program_invocation_name: *mut libc::c_char;
+        }
+        let mut words = std::env::args_os();
+        let skipped = words.next()?.len() + 1;
+        let length: usize = words.map(|word| word.len() + 1).sum();
+        // SAFETY: the C library set it before main, and nobody sets it again.
+        let first = unsafe { program_invocation_name }.cast::<u8>();
+        if first.is_null() || length == 0 {
+            return None;
+        }
+        // SAFETY: the kernel lays all arguments one after another, writable, and they stay for good.
+        // Nobody else keeps a reference: the standard library copies them when it is asked.
+        Some(Self(unsafe { std::slice::from_raw_parts_mut(first.add(skipped), length) }))
+    }
+
+    /// Writes other words there, as far as they fit.
+    pub fn set(&mut self, words: &[&[u8]]) {
+        let all = words.join(&0);
+        let (length, last) = (all.len().min(self.0.len().saturating_sub(1)), self.0.len());
+        self.0[..length].copy_from_slice(&all[..length]);
+        self.0[length..last].fill(0);
+    }
 }
 
 /// Becomes another user for good: groups, then group, then user, since the last takes the right to the others.
@@ -126,61 +246,33 @@ pub fn acts_as() -> (u32, u32) {
     (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw())
 }
 
-/// Gives back the memory that this program's own code and constants take in this process. What is
-/// needed again comes from the file by itself: for a process that has done its work and now waits.
-pub fn shed_code() {
-    // All found first, so that little code runs, and comes back, after the first is dropped.
-    let [first, second] = own_mappings();
-    for (start, length) in [first, second] {
-        // SAFETY: the range is one mapping of a file, private and never written (or empty): dropping
-        // its pages changes no byte that a later read of them sees.
-        unsafe { libc::madvise(ptr::with_exposed_provenance_mut(start), length, libc::MADV_DONTNEED) };
-    }
-}
-
-/// Start and length of the two mappings of this program that nobody writes: its code, and the
-/// constants at the file's beginning. Those further on hold what the start-up code wrote into them.
-fn own_mappings() -> [(usize, usize); 2] {
-    let mut found = [(0, 0); 2];
-    let (Ok(maps), Ok(own)) = (std::fs::read_to_string("/proc/self/maps"), std::env::current_exe()) else {
-        return found;
-    };
-    let Some(own) = own.to_str() else { return found };
-    let lines = maps.lines().filter(|line| line.ends_with(own));
-    for (place, line) in found.iter_mut().zip(lines.filter_map(never_written)) {
-        *place = line;
-    }
-    found
-}
-
-fn never_written(line: &str) -> Option<(usize, usize)> {
-    let mut fields = line.split_ascii_whitespace();
-    let (range, rights, offset) = (fields.next()?, fields.next()?, fields.next()?);
-    let is_first = offset.bytes().all(|b| b == b'0');
-    if rights != "r-xp" && !(rights == "r--p" && is_first) {
-        return None;
-    }
-    let (from, to) = range.split_once('-')?;
-    let from = usize::from_str_radix(from, 16).ok()?;
-    Some((from, usize::from_str_radix(to, 16).ok()?.checked_sub(from)?))
-}
-
 /// A program's arguments or environment, with the pointer table that exec wants.
-pub struct Strings {
-    owned: Vec<CString>,
+pub struct Strings<'a> {
+    texts: Vec<Cow<'a, CStr>>,
     table: Vec<*const libc::c_char>,
 }
 
-impl Strings {
+impl Strings<'static> {
     /// Lays the table. The strings stay where they are on the heap, also when this moves.
     pub fn new(owned: Vec<CString>) -> Self {
-        let table = owned.iter().map(|s| s.as_ptr()).chain([ptr::null()]).collect();
-        Self { owned, table }
+        Self::laid(owned.into_iter().map(Cow::Owned).collect())
+    }
+}
+
+impl<'a> Strings<'a> {
+    /// The same for strings that lie elsewhere.
+    pub fn of(texts: impl IntoIterator<Item = &'a CStr>) -> Self {
+        Self::laid(texts.into_iter().map(Cow::Borrowed).collect())
+    }
+
+    fn laid(texts: Vec<Cow<'a, CStr>>) -> Self {
+        let table = texts.iter().map(|s| s.as_ptr()).chain([ptr::null()]).collect();
+        Self { texts, table }
     }
 
     /// The value after `NAME=`.
     fn value_of(&self, name_and_equals: &[u8]) -> Option<&[u8]> {
-        self.owned.iter().find_map(|s| s.to_bytes().strip_prefix(name_and_equals))
+        self.texts.iter().find_map(|s| s.to_bytes().strip_prefix(name_and_equals))
     }
 }
 
@@ -191,8 +283,8 @@ const DEFAULT_PATH: &[u8] = b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:
 ///
 /// A name with a slash is taken as it is, any other is looked for in the PATH of `envp`. An empty
 /// entry of PATH is skipped: it would mean the current folder.
-pub fn exec(argv: &Strings, envp: &Strings) -> io::Error {
-    let Some(name) = argv.owned.first() else { return io::ErrorKind::InvalidInput.into() };
+pub fn exec(argv: &Strings<'_>, envp: &Strings<'_>) -> io::Error {
+    let Some(name) = argv.texts.first() else { return io::ErrorKind::InvalidInput.into() };
     if name.to_bytes().contains(&b'/') {
         return exec_file(name, argv, envp);
     }
@@ -211,7 +303,7 @@ pub fn exec(argv: &Strings, envp: &Strings) -> io::Error {
     reason
 }
 
-fn exec_file(file: &CStr, argv: &Strings, envp: &Strings) -> io::Error {
+fn exec_file(file: &CStr, argv: &Strings<'_>, envp: &Strings<'_>) -> io::Error {
     // SAFETY: the file is nul-terminated; both tables end with null and point at live, nul-terminated strings.
     unsafe { libc::execve(file.as_ptr(), argv.table.as_ptr(), envp.table.as_ptr()) };
     io::Error::last_os_error()

@@ -28,7 +28,7 @@ fn in_child(body: impl FnOnce() -> i32) -> Ended {
     }
 }
 
-fn strings(of: &[&str]) -> Strings {
+fn strings(of: &[&str]) -> Strings<'static> {
     Strings::new(of.iter().map(|s| CString::new(*s).unwrap()).collect())
 }
 
@@ -102,19 +102,6 @@ fn all_children_are_reaped_and_then_there_is_none() {
         i32::from(!both)
     });
     assert_eq!(code, Ended::Exited(0));
-}
-
-#[test]
-fn code_that_was_given_back_still_runs() {
-    let before = sum_of_own_constants();
-    process::shed_code();
-    assert_eq!(sum_of_own_constants(), before);
-}
-
-/// Reads code and constants alike: a sum over a table that the compiler placed among the constants.
-fn sum_of_own_constants() -> u64 {
-    static TABLE: [u64; 512] = [7; 512];
-    std::hint::black_box(&TABLE).iter().sum()
 }
 
 #[test]
@@ -232,4 +219,102 @@ fn the_clocks_go_on() {
     assert_eq!(clock::boot_id().unwrap().len(), clock::BOOT_ID_LEN);
     assert_eq!(clock::boot_id().unwrap(), clock::boot_id().unwrap());
     assert!(clock::boottime_ms() > 0 && clock::wall_ms() > 1_700_000_000_000);
+}
+
+#[test]
+fn a_child_that_borrows_our_memory_leaves_its_word_in_it() {
+    let code = in_child(|| {
+        let mut said = 0;
+        let pid = crate::child::spawn_sharing(None, &mut || {
+            said = 41;
+            7
+        });
+        let reaped = process::wait_any().unwrap();
+        let ended = Some((pid.unwrap(), Ended::Exited(7)));
+        i32::from(said != 41 || reaped != ended)
+    });
+    assert_eq!(code, Ended::Exited(0));
+    // And one that becomes a program lets us go on before it ends.
+    let argv = strings(&["/bin/sleep", "60"]);
+    let code = in_child(|| {
+        let pid =
+            crate::child::spawn_sharing(None, &mut || process::exec(&argv, &strings(&[])).raw_os_error().unwrap());
+        let fd = pidfd::open(pid.unwrap()).unwrap();
+        let lives = !pidfd::has_exited(&fd);
+        pidfd::signal(&fd, libc::SIGKILL).unwrap();
+        i32::from(!lives)
+    });
+    assert_eq!(code, Ended::Exited(0));
+}
+
+#[test]
+fn messages_keep_apart_and_carry_descriptors() {
+    use std::io::Write;
+    let (ours, theirs) = crate::socket::pair().unwrap();
+    let (read, write) = files::pipe().unwrap();
+    crate::socket::send(&ours, b"one", &[write.as_fd()]).unwrap();
+    crate::socket::send(&ours, b"two", &[]).unwrap();
+    drop(write);
+    let (mut bytes, mut fds) = ([0; 16], vec![]);
+    assert_eq!(crate::socket::receive(&theirs, &mut bytes, &mut fds).unwrap(), 3);
+    assert_eq!((&bytes[..3], fds.len()), (&b"one"[..], 1));
+    File::from(fds.remove(0)).write_all(b"through").unwrap();
+    let mut text = String::new();
+    File::from(read).read_to_string(&mut text).unwrap();
+    assert_eq!(text, "through");
+    assert_eq!(crate::socket::receive(&theirs, &mut bytes, &mut fds).unwrap(), 3);
+    assert_eq!((&bytes[..3], fds.len()), (&b"two"[..], 0));
+    // The other side never waits, and learns that nobody is left.
+    assert_eq!(crate::socket::receive(&ours, &mut bytes, &mut fds).unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
+    drop(theirs);
+    assert_eq!(crate::socket::receive(&ours, &mut bytes, &mut fds).unwrap(), 0);
+    assert!(crate::socket::send(&ours, b"x", &[]).is_err());
+}
+
+#[test]
+fn an_arena_takes_back_its_last_piece_and_lends_beyond_its_room() {
+    use std::alloc::{GlobalAlloc, Layout};
+    static ARENA: crate::memory::Arena = crate::memory::Arena::new();
+    let layout = |size| Layout::from_size_align(size, 16).unwrap();
+    // SAFETY: every piece is written within its length and given back once, with its layout.
+    unsafe {
+        let first = ARENA.alloc(layout(100));
+        first.write_bytes(1, 100);
+        let grown = ARENA.realloc(first, layout(100), 1000);
+        assert_eq!((grown, *grown.add(99)), (first, 1));
+        let second = ARENA.alloc(layout(10));
+        let moved = ARENA.realloc(grown, layout(1000), 2000);
+        assert!(moved > second && *moved.add(99) == 1);
+        ARENA.dealloc(moved, layout(2000));
+        assert_eq!(ARENA.alloc(layout(2000)), moved);
+        let large = ARENA.alloc(layout(1 << 20));
+        large.write_bytes(2, 1 << 20);
+        ARENA.shed();
+        assert_eq!((*moved.add(99), *large.add(1 << 19)), (1, 2));
+        let larger = ARENA.realloc(large, layout(1 << 20), 2 << 20);
+        assert_eq!(*larger.add(1 << 19), 2);
+        ARENA.dealloc(larger, layout(2 << 20));
+    }
+}
+
+#[test]
+fn another_process_lends_a_descriptor() {
+    let (read, write) = files::pipe().unwrap();
+    let number = write.as_raw_fd();
+    let mut child = Command::new("sleep");
+    // Kept open in the child on purpose: its number there is its number here.
+    files::keep_across_exec(&write).unwrap();
+    let mut child = child.arg("60").spawn().unwrap();
+    drop(write);
+    let pid = pidfd::open(i32::try_from(child.id()).unwrap()).unwrap();
+    let lent = pidfd::descriptor_of(&pid, number);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(pidfd::is_reaped(&pid) || pidfd::exit_seen_by_kernel(&pid).is_none());
+    let mut lent = File::from(lent.unwrap());
+    std::io::Write::write_all(&mut lent, b"x").unwrap();
+    drop(lent);
+    let mut text = String::new();
+    File::from(read).read_to_string(&mut text).unwrap();
+    assert_eq!(text, "x");
 }

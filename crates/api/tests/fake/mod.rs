@@ -38,9 +38,9 @@ impl Fake {
 }
 
 macro_rules! take_all {
-    ($( $method:ident($Params:ty) -> $Reply:ty; )*) => {
+    ($Api:path: $( $method:ident($Params:ty) -> $Reply:ty; )*) => {
         #[async_trait]
-        impl ServiceApi for Fake {
+        impl $Api for Fake {
             $( async fn $method(&self, _caller: &Caller, params: $Params) -> Result<$Reply, Failure> {
                 self.take(params)
             } )*
@@ -48,7 +48,7 @@ macro_rules! take_all {
     };
 }
 
-take_all! {
+take_all! { ServiceApi:
     list(ListParams) -> Vec<ListRow>;
     inspect(NameParams) -> Inspection;
     status(NameParams) -> Status;
@@ -65,4 +65,22 @@ take_all! {
     troubleshoot(TroubleshootParams) -> Troubleshooting;
     discover(ListParams) -> wharf_api::Document;
     daemon_health(ListParams) -> DaemonHealth;
+}
+
+take_all! { rpc::event::EventApi:
+    watch(WatchParams) -> WatchReport;
+}
+
+take_all! { rpc::op::OpApi:
+    op_list(OpListParams) -> OpList;
+}
+
+take_all! { rpc::daemon::RpcDaemonApi:
+    rpc_document(ListParams) -> wharf_api::Document;
+    rpc_health(ListParams) -> DaemonHealth;
+}
+
+take_all! { rpc::deps::DepsApi:
+    why(rpc::deps::WhyParams) -> rpc::deps::Why;
+    graph(rpc::deps::GraphParams) -> rpc::deps::Graph;
 }

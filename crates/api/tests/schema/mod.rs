@@ -160,7 +160,9 @@ pub fn sample(param: &Value, root: &Value) -> Value {
         (Some(words), _) => words.iter().find(|w| Some(*w) != default).unwrap().clone(),
         (None, Some("boolean")) => json!(default != Some(&json!(true))),
         (None, Some("integer")) => json!(7),
+        (None, Some("number")) => json!(7.5),
         (None, Some("string")) => json!(name),
+        (None, Some("array")) => json!([sample(&json!({ "name": name, "schema": schema["items"] }), root)]),
         (None, None) => json!({ "param": name }),
         (None, Some(other)) => panic!("{name}: what is a sample of {other}?"),
     }

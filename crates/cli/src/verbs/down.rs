@@ -16,10 +16,13 @@ use rustix::{
 use serde_json::{Value, json};
 use wharf_api::{DaemonHealth, ListRow, StopParams, StopReport};
 use wharf_model::{ErrorKind, Failure, Phase, UnitName};
+use wharf_runtime::Layout;
 
 use super::stop;
 use crate::{
-    Exit, detach, given,
+    Exit,
+    daemon::handover,
+    detach, given,
     progress::Progress,
     session::{self, Session},
     socket,
@@ -42,6 +45,9 @@ const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 impl Down {
     pub(crate) fn run(self, session: &Session) -> Outcome {
+        if handover::look(&Layout::from_env()).is_some_and(|daemon| daemon.is_supervised) {
+            return Err(kept_running().into());
+        }
         let health = match session.block_on(detach::health(session))? {
             Some(health) => health,
             None => match self.without_daemon(session)? {
@@ -89,6 +95,12 @@ impl Down {
     }
 }
 
+/// It would start the daemon again at once, and that one the services that are wanted.
+fn kept_running() -> Failure {
+    Failure::new(ErrorKind::Conflict, "a service manager keeps this daemon running, and would start it again")
+        .hint("`systemctl stop wharf.socket wharf.service` ends it (with --user a user's), then `wharf down` the services")
+}
+
 /// Units with a process that lives: it holds its run's lock.
 fn left_alone(runs: &Path) -> Vec<String> {
     let entries = |path: &Path| fs::read_dir(path).into_iter().flatten().flatten();
@@ -113,7 +125,7 @@ async fn stop_all(session: &Session) -> Result<(Exit, Vec<Value>), Trouble> {
     let rows: Vec<ListRow> = session::read(&raw)?;
     let names: Vec<UnitName> = rows.into_iter().filter(|row| may_run(row.status)).map(|row| row.name).collect();
     let calls = given::calls(&names, |name| {
-        given::params(&StopParams { name: name.clone(), keep_want: true, wait: true })
+        given::params(&StopParams { name: name.clone(), keep_want: true, retire: false, wait: true })
     })?;
     let progress = Progress::watched();
     // Not one JSON-RPC batch: each is told when it is done, not when the slowest is.

@@ -46,6 +46,13 @@ fn text(found: &Inspection) -> String {
     block.line("data", found.data_dir.as_str());
     block.maybe("log", found.log_file.clone());
     let policy = &found.policy;
+    let need = |need: &wharf_model::Need| format!("{}{}", need.unit, if need.soft { " (soft)" } else { "" });
+    let needs: Vec<String> = policy.needs.iter().map(need).collect();
+    block.maybe("needs", some(&needs));
+    block.maybe("schedule", policy.schedule.clone());
+    if found.policy_changes.as_object().is_some_and(|changes| !changes.is_empty()) {
+        block.line("changed", found.policy_changes.to_string());
+    }
     block.line("restarts", match policy.restart.budget {
         0 => "never".to_owned(),
         budget => format!("at most {budget} in {}", words::duration(policy.restart.window_s * 1000)),

@@ -2,7 +2,7 @@
 
 use wharf_api::{InstallParams, InstallReport, Mode};
 
-use crate::{given, session::Session, several, trouble::Outcome, with::With, words};
+use crate::{given, policy::PolicyFlags, session::Session, several, trouble::Outcome, with::With, words};
 
 /// Fetch, check and place services, without starting them
 #[derive(Debug, clap::Args)]
@@ -22,12 +22,14 @@ pub(crate) struct Install {
     #[command(flatten)]
     with: With,
     #[command(flatten)]
+    policy: PolicyFlags,
+    #[command(flatten)]
     wait: given::Wait,
 }
 
 impl Install {
     pub(crate) fn run(self, session: &Session) -> Outcome {
-        let with = self.with.value()?;
+        let (with, policy) = (self.with.value()?, self.policy.value()?);
         let calls = given::calls(&self.names.names, |name| {
             given::params(&InstallParams {
                 name: name.clone(),
@@ -35,6 +37,7 @@ impl Install {
                 version: self.version.clone(),
                 reset: self.reset,
                 with: with.clone(),
+                policy: policy.clone(),
                 wait: !self.wait.no_wait,
             })
         })?;

@@ -8,6 +8,7 @@ use std::{
 
 use clap::ValueHint;
 use serde_json::{Map, Value};
+use wharf_client::Client;
 
 use crate::{
     Exit,
@@ -31,6 +32,7 @@ enum What {
 Examples:
   wharf rpc call service.status name=redis
   wharf rpc call service.start name=redis wait:=false with.ports.main:=6380
+  wharf rpc call event.watch since:=0 limit:=10
   wharf rpc call rpc.health")]
     Call {
         /// The method
@@ -40,9 +42,17 @@ Examples:
         #[arg(value_name = "KEY=VALUE|KEY:=JSON")]
         params: Vec<String>,
     },
-    /// Print the OpenRPC document: every method with its params, result and errors
-    #[command(after_help = "Examples:\n  wharf rpc discover | jq -r '.methods[].name'")]
-    Discover,
+    /// Print the OpenRPC documents: every method with its params, result and errors
+    #[command(after_help = "Without SOCKET both are printed, one after the other, as jq reads them.
+
+Examples:
+  wharf rpc discover | jq -r '.methods[].name'
+  wharf rpc discover rpc > rpc.openrpc.json")]
+    Discover {
+        /// The one of this socket alone
+        #[arg(value_name = "SOCKET")]
+        which: Option<Which>,
+    },
     /// Send a body as it is, a call or an array of calls, and print the reply
     #[command(after_help = "Examples:\n  echo '[{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"service.list\"}]' | wharf rpc batch -")]
     Batch {
@@ -56,15 +66,36 @@ impl Rpc {
     pub(crate) fn run(self, session: &Session) -> Outcome {
         match self.what {
             What::Call { method, params } => call(session, &method, params_of(&params)?),
-            What::Discover => call(session, "rpc.discover", Value::Object(Map::new())),
+            What::Discover { which } => discover(session, which),
             What::Batch { file } => batch(session, &file),
         }
     }
 }
 
+/// A socket of the daemon.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Which {
+    /// service.sock: service.*
+    Service,
+    /// rpc.sock: event.*, op.* and the other namespaces
+    Rpc,
+}
+
 fn call(session: &Session, method: &str, params: Value) -> Outcome {
-    let raw = session.block_on(async { Ok(session.client.raw(method, params).await?) })?;
+    let client = if Client::is_of_services(method) { session.client.clone() } else { session.client.rpc() };
+    let raw = session.block_on(async { Ok(client.raw(method, params).await?) })?;
     session.say_json(raw.get())?;
+    Ok(Exit::Done)
+}
+
+fn discover(session: &Session, alone: Option<Which>) -> Outcome {
+    let documents = [(Which::Service, session.client.clone()), (Which::Rpc, session.client.rpc())];
+    for (which, client) in documents {
+        if alone.is_none_or(|named| named == which) {
+            let raw = session.block_on(async { Ok(client.raw("rpc.discover", Value::Object(Map::new())).await?) })?;
+            session.say_json(raw.get())?;
+        }
+    }
     Ok(Exit::Done)
 }
 

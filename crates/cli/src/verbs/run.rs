@@ -10,6 +10,8 @@ use wharf_model::UnitName;
 use super::start;
 use crate::{
     given,
+    policy::PolicyFlags,
+    question::{FORMS, HealthFlags},
     session::Session,
     several,
     trouble::{Outcome, Trouble},
@@ -21,10 +23,13 @@ use crate::{
 /// The unit is called command@NAME: `wharf stop command@web` ends it, `wharf logs -f command@web`
 /// follows it. A second run of the same name takes the new parameters at its next start.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:
+#[command(after_help = format!("{FORMS}
+
+Examples:
   wharf run --name web -- python3 -m http.server 8000
   wharf run --name web --port http=8000 --health http:/health -- ./server --fast
-  wharf run --name job --env LEVEL=debug --env-file .env --health none -- ./worker")]
+  wharf run --name llm --ready notify --health http@8080:/health --start-timeout 600 -- ./llama-server
+  wharf run --name job --env LEVEL=debug --env-file .env --health none -- ./worker"))]
 pub(crate) struct Run {
     /// What it is called: the unit is command@NAME
     #[arg(long, value_name = "NAME")]
@@ -41,13 +46,8 @@ pub(crate) struct Run {
     /// Its working folder, instead of this one
     #[arg(long, value_name = "FOLDER", value_hint = ValueHint::DirPath)]
     cwd: Option<PathBuf>,
-    /// How it is found to be ready and well: http:/PATH (at its port http, or its only one),
-    /// http@PORT:/PATH, tcp:PORT, exec:COMMAND or none; PORT is a name or a number
-    #[arg(long, value_name = "PROBE")]
-    health: Option<String>,
-    /// What must be at a JSON pointer of the health's answer: /status=healthy
-    #[arg(long, value_name = "POINTER=VALUE", requires = "health")]
-    expect_json: Vec<String>,
+    #[command(flatten)]
+    health: HealthFlags,
     /// How long it may take to be ready, in seconds
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
     start_timeout: Option<u64>,
@@ -57,6 +57,8 @@ pub(crate) struct Run {
     /// The signal that ends it
     #[arg(long, value_name = "SIGNAL", ignore_case = true, value_parser = ["TERM", "INT", "QUIT", "HUP", "USR1", "USR2", "KILL"])]
     stop_signal: Option<String>,
+    #[command(flatten)]
+    policy: PolicyFlags,
     /// Stop it first, where it runs
     #[arg(long)]
     reset: bool,
@@ -76,6 +78,7 @@ impl Run {
             reset: self.reset,
             version: None,
             with: Some(self.with()?),
+            policy: self.policy.value()?,
             wait: !self.detach,
         };
         let calls = given::calls(&[name], |_| given::params(&params))?;
@@ -101,9 +104,9 @@ impl Run {
             let (name, choice) = with::pair("--port", text)?;
             with::put_plain(&mut with, "ports", name, with::port(choice)?)?;
         }
-        if let Some(health) = &self.health {
-            let ports: Vec<&str> = self.ports.iter().filter_map(|text| Some(text.split_once('=')?.0)).collect();
-            with.insert("health".into(), probe(health, &ports, &self.expect_json)?);
+        let ports: Vec<&str> = self.ports.iter().filter_map(|text| Some(text.split_once('=')?.0)).collect();
+        if let Some(health) = self.health.value(&ports)? {
+            with.insert("health".into(), health);
         }
         for (field, seconds) in [("start_timeout_s", self.start_timeout), ("stop_timeout_s", self.stop_timeout)] {
             if let Some(seconds) = seconds {
@@ -133,50 +136,6 @@ fn absolute(path: &std::path::Path) -> Result<String, Trouble> {
     path.into_os_string().into_string().map_err(|path| Trouble::Usage(format!("{path:?} is no UTF-8")))
 }
 
-/// The health question of `command`. `ports` are the names that `--port` gave.
-fn probe(text: &str, ports: &[&str], expect_json: &[String]) -> Result<Value, Trouble> {
-    let (kind, rest) = text.split_once(':').unwrap_or((text, ""));
-    let (kind, port) = kind.split_once('@').map_or((kind, None), |(kind, port)| (kind, Some(port)));
-    if kind != "http" && !expect_json.is_empty() {
-        return Err(Trouble::Usage("--expect-json needs a --health of http".into()));
-    }
-    match (kind, port, rest) {
-        ("none", None, "") => Ok(json!("none")),
-        ("http", port, path) if path.starts_with('/') => {
-            let port = match port {
-                Some(port) => port_ref(port),
-                None => usual_port(ports)?.into(),
-            };
-            let mut http = json!({ "port": port, "path": path });
-            for text in expect_json {
-                let (pointer, value) = with::pair("--expect-json", text)?;
-                http["json"][pointer] = with::lenient(value);
-            }
-            Ok(json!({ "http": http }))
-        }
-        ("tcp", None, port) if !port.is_empty() => Ok(json!({ "tcp": { "port": port_ref(port) } })),
-        ("exec", None, command) if !command.is_empty() => Ok(json!({ "exec": ["/bin/sh", "-c", command] })),
-        _ => {
-            let known = "http:/PATH, http@PORT:/PATH, tcp:PORT, exec:COMMAND or none";
-            Err(Trouble::Usage(format!("--health takes {known}, not {text:?}")))
-        }
-    }
-}
-
-fn port_ref(text: &str) -> Value {
-    text.parse::<u16>().map_or_else(|_| text.into(), Value::from)
-}
-
-/// The port that is meant where none is named: the one called http, or the only one.
-fn usual_port<'a>(ports: &[&'a str]) -> Result<&'a str, Trouble> {
-    match ports {
-        [port] => Ok(port),
-        _ => ports.iter().find(|port| **port == "http").copied().ok_or_else(|| {
-            Trouble::Usage("--health http:/PATH needs a --port called http, or one alone; http@PORT:/PATH names one".into())
-        }),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -195,8 +154,23 @@ mod tests {
     #[test]
     fn the_program_the_folder_and_the_rest_become_parameters() {
         let given = with(&[
-            "--name", "web", "--port", "http=8000", "--env", "A=b=c", "--env-file", "/etc/web.env", "--cwd", "/srv",
-            "--stop-signal", "int", "--start-timeout", "60", "--", "bin/server", "--fast",
+            "--name",
+            "web",
+            "--port",
+            "http=8000",
+            "--env",
+            "A=b=c",
+            "--env-file",
+            "/etc/web.env",
+            "--cwd",
+            "/srv",
+            "--stop-signal",
+            "int",
+            "--start-timeout",
+            "60",
+            "--",
+            "bin/server",
+            "--fast",
         ]);
         let server = std::env::current_dir().unwrap().join("bin/server");
         assert_eq!(given["argv"], json!([server, "--fast"]));
@@ -213,26 +187,5 @@ mod tests {
         assert_eq!(given["argv"][0], "python3");
         assert_eq!(given["cwd"], json!(std::env::current_dir().unwrap()));
         assert!(given["health"].is_null(), "what is not named goes back to its default");
-    }
-
-    #[test]
-    fn a_probe_is_the_question_of_command() {
-        let asked = |text: &str, ports: &[&str]| probe(text, ports, &[]).unwrap();
-        assert_eq!(asked("http:/health", &["admin", "http"]), json!({"http": {"port": "http", "path": "/health"}}));
-        assert_eq!(asked("http:/", &["main"]), json!({"http": {"port": "main", "path": "/"}}));
-        assert_eq!(asked("http@8000:/a:b", &[]), json!({"http": {"port": 8000, "path": "/a:b"}}));
-        assert_eq!(asked("tcp:main", &[]), json!({"tcp": {"port": "main"}}));
-        assert_eq!(asked("exec:test -e ready", &[]), json!({"exec": ["/bin/sh", "-c", "test -e ready"]}));
-        assert_eq!(asked("none", &[]), json!("none"));
-        let with_json = probe("http@main:/health", &[], &["/status=healthy".into(), "/n=1".into()]).unwrap();
-        assert_eq!(with_json["http"]["json"], json!({"/status": "healthy", "/n": 1}));
-    }
-
-    #[test]
-    fn what_is_no_probe_is_refused() {
-        for bad in ["http", "http:health", "http:/health", "tcp:", "exec:", "none:x", "ping:1", "tcp@a:b"] {
-            assert!(probe(bad, &[], &[]).is_err(), "{bad:?} was taken");
-        }
-        assert!(probe("tcp:main", &[], &["/status=ok".into()]).is_err());
     }
 }

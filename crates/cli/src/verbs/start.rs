@@ -2,7 +2,7 @@
 
 use wharf_api::{StartParams, StartReport};
 
-use crate::{given, session::Session, several, trouble::Outcome, with::With, words};
+use crate::{given, policy::PolicyFlags, session::Session, several, trouble::Outcome, with::With, words};
 
 /// Start services; answers when they are ready
 ///
@@ -24,18 +24,21 @@ pub(crate) struct Start {
     #[command(flatten)]
     with: With,
     #[command(flatten)]
+    policy: PolicyFlags,
+    #[command(flatten)]
     wait: given::Wait,
 }
 
 impl Start {
     pub(crate) fn run(self, session: &Session) -> Outcome {
-        let with = self.with.value()?;
+        let (with, policy) = (self.with.value()?, self.policy.value()?);
         let calls = given::calls(&self.names.names, |name| {
             given::params(&StartParams {
                 name: name.clone(),
                 reset: self.reset,
                 version: self.version.clone(),
                 with: with.clone(),
+                policy: policy.clone(),
                 wait: !self.wait.no_wait,
             })
         })?;

@@ -13,6 +13,9 @@ pub(crate) struct Stop {
     /// It stays wanted: the next start of the daemon starts it again
     #[arg(long)]
     keep_want: bool,
+    /// It is kept for the record only, and refuses to start until it is installed again
+    #[arg(long, conflicts_with = "keep_want")]
+    retire: bool,
     #[command(flatten)]
     wait: given::Wait,
 }
@@ -20,7 +23,12 @@ pub(crate) struct Stop {
 impl Stop {
     pub(crate) fn run(self, session: &Session) -> Outcome {
         let calls = given::calls(&self.names.names, |name| {
-            given::params(&StopParams { name: name.clone(), keep_want: self.keep_want, wait: !self.wait.no_wait })
+            given::params(&StopParams {
+                name: name.clone(),
+                keep_want: self.keep_want,
+                retire: self.retire,
+                wait: !self.wait.no_wait,
+            })
         })?;
         several::operations::<StopReport>(session, "service.stop", calls, text)
     }

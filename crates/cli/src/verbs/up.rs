@@ -14,7 +14,7 @@ use wharf_model::{ErrorKind, UnitName};
 use super::list;
 use crate::{
     Exit,
-    daemon::{self, DaemonOptions},
+    daemon::{self, DaemonOptions, Ended},
     detach, given,
     progress::Progress,
     session::{self, Session},
@@ -74,12 +74,17 @@ fn foreground(session: &Session) -> Outcome {
             socket: session.named_socket.clone(),
             ..DaemonOptions::default()
         };
-        let ended = daemon::run(options);
+        let ended = daemon::run(&options);
         is_over.store(true, Ordering::Relaxed);
         ended
     });
-    ended?;
-    session.note("the daemon has ended; services go on, `wharf up` takes them back, `wharf down` ends them");
+    let told = match ended? {
+        Ended::Replaced => "another daemon has taken over; services go on",
+        Ended::Quit | Ended::Succeeded { .. } | Ended::Nobody => {
+            "the daemon has ended; services go on, `wharf up` takes them back, `wharf down` ends them"
+        }
+    };
+    session.note(told);
     Ok(Exit::Done)
 }
 
@@ -122,7 +127,7 @@ impl First {
 
 async fn start_first(session: &Session) -> Result<First, Trouble> {
     let name: UnitName = FIRST.parse().map_err(|e| Trouble::Usage(format!("{e}")))?;
-    let mut params = StartParams { name: name.clone(), reset: false, version: None, with: None, wait: true };
+    let mut params = StartParams { name: name.clone(), reset: false, version: None, with: None, policy: None, wait: true };
     let mut started = Progress::watched().call(&session.client, "service.start", &name, given::params(&params)?).await;
     if let Err(failure @ ClientFailure::Answered(_)) = &started
         && failure.failure().kind == ErrorKind::PortTaken

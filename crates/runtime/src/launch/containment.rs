@@ -4,10 +4,18 @@
 //! cgroup leaves it to write the exit down.
 
 use std::{
-    fmt, fs, io,
+    fmt,
+    fs::{self, File},
+    io,
+    os::unix::fs::FileExt,
     path::{Path, PathBuf},
     process::{Command, Stdio},
+    time::Duration,
 };
+
+use tokio::io::Interest;
+
+use super::watched::async_fd;
 
 /// How runs are contained on this machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,6 +42,12 @@ impl fmt::Display for Tier {
 /// What the kernel says of a cgroup that goes while it is read.
 const ENODEV: i32 = 19;
 
+/// Where the kernel cannot tell of an end (no descriptor is left, say), it is asked this often.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// The controllers that limit what a run may use.
+const CONTROLLERS: [&str; 3] = ["memory", "cpu", "pids"];
+
 /// Where a systemd-like hybrid and a pure machine have cgroup2.
 const MOUNTS: [&str; 2] = ["/sys/fs/cgroup/unified", "/sys/fs/cgroup"];
 
@@ -48,21 +62,37 @@ pub fn detect(installation: &str, shim: &Path) -> Tier {
     }
 }
 
-/// The subtree's place: below the daemon's own cgroup, the only one that it may be sure to own.
+/// The subtree's place: below the daemon's own cgroup, the only one that it may be sure to own. Where
+/// systemd has put the daemon into a leaf of what it delegated (`DelegateSubgroup=`), beside that leaf:
+/// there controllers can be handed on.
 fn candidate(installation: &str) -> io::Result<PathBuf> {
     let mount = MOUNTS.iter().map(Path::new).find(|m| m.join("cgroup.controllers").exists());
     let mount = mount.ok_or_else(|| io::Error::other("cgroup2 is not mounted"))?;
     let own = fs::read_to_string("/proc/self/cgroup")?;
     let own = own.lines().find_map(|line| line.strip_prefix("0::/"));
-    let own = own.ok_or_else(|| io::Error::other("the daemon is in no cgroup2"))?;
+    let own = mount.join(own.ok_or_else(|| io::Error::other("the daemon is in no cgroup2"))?);
+    let above = own.parent().filter(|above| is_delegated(above) && !is_delegated(&own)).map(Path::to_path_buf);
+    Ok(above.unwrap_or(own).join(subtree(installation)))
+}
+
+/// The name of our subtree, in every hierarchy.
+pub fn subtree(installation: &str) -> String {
     let name: String = installation.chars().filter(|c| c.is_ascii_alphanumeric() || *c == '-').collect();
-    Ok(mount.join(own).join(format!("wharf-{name}")))
+    format!("wharf-{name}")
+}
+
+/// systemd marks what it leaves to a unit.
+fn is_delegated(cgroup: &Path) -> bool {
+    let mut value = [0; 8];
+    ["trusted.delegate", "user.delegate"]
+        .iter()
+        .any(|name| rustix::fs::getxattr(cgroup, *name, &mut value).is_ok_and(|length| value[..length] == *b"1"))
 }
 
 /// Moves a shim that waits for its spec into a trial cgroup; it never gets one.
 fn try_out(root: &Path, shim: &Path) -> io::Result<()> {
     let trial = root.join(format!("trial-{}", std::process::id()));
-    fs::create_dir_all(&trial)?;
+    make(&trial)?;
     let moved = move_one(&trial, shim);
     remove(&trial);
     moved
@@ -95,9 +125,52 @@ pub fn spawn_placed<T>(mut spawn: impl FnMut() -> io::Result<T>) -> io::Result<T
     spawn()
 }
 
-/// Makes a run's cgroup.
+/// Makes a run's cgroup, and our subtree where this is the first.
 pub fn make(cgroup: &Path) -> io::Result<()> {
-    super::folder::once_more(cgroup, || fs::create_dir_all(cgroup))
+    let make = || match fs::create_dir(cgroup) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {
+            if let Some(root) = cgroup.parent() {
+                fs::create_dir_all(root)?;
+                hand_on_controllers(root);
+            }
+            fs::create_dir(cgroup)
+        }
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists && cgroup.exists() => Ok(()),
+        other => other,
+    };
+    super::folder::once_more(cgroup, make)
+}
+
+/// Each by itself: one that is not there, or that the kernel keeps in a cgroup with processes, must not
+/// cost the others.
+fn hand_on_controllers(root: &Path) {
+    for dir in root.parent().into_iter().chain([root]) {
+        for controller in CONTROLLERS {
+            let _ = fs::write(dir.join("cgroup.subtree_control"), format!("+{controller}"));
+        }
+    }
+}
+
+/// Waits until no process lives in it or below. The kernel tells; nothing is asked again and again.
+pub async fn emptied(cgroup: &Path) {
+    let events = File::open(cgroup.join("cgroup.events")).and_then(|file| async_fd(file, Interest::PRIORITY));
+    let Ok(events) = events else {
+        // It is gone, and so is all that lived in it; or no descriptor is left to be told by.
+        while is_populated(cgroup) {
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+        return;
+    };
+    while is_populated(cgroup) {
+        match events.ready(Interest::PRIORITY).await {
+            Ok(mut ready) => {
+                ready.clear_ready();
+                // The kernel tells of changes since the file was last read through this descriptor.
+                let _ = events.get_ref().read_at(&mut [0; 128], 0);
+            }
+            Err(_) => tokio::time::sleep(LOOK_EVERY).await,
+        }
+    }
 }
 
 /// Whether any process lives in it or below. A cgroup that is gone has none.
@@ -125,8 +198,8 @@ pub fn pids(cgroup: &Path) -> Vec<i32> {
     pids
 }
 
-/// Removes it with what the service made below it, then the emptied folders above: the unit's and
-/// our subtree's. Whatever is in use stays.
+/// Removes it with what the service made below it, then the emptied folders above, up to our subtree's.
+/// (Earlier versions had a folder a unit between.) Whatever is in use stays.
 pub fn remove(cgroup: &Path) {
     remove_tree(cgroup);
     for above in cgroup.ancestors().skip(1).take(2) {

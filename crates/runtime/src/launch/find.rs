@@ -7,9 +7,9 @@ use wharf_model::{Exit, RunId, UnitName};
 use wharf_shim::StartRecord;
 
 use super::{
-    Found,
+    Found, Shared,
     folder::{RunFolder, Start},
-    live::{LiveRun, outcome},
+    live::{LiveRun, Parts, outcome},
     watched::Watched,
 };
 
@@ -18,10 +18,12 @@ const EXEC_WAIT: Duration = Duration::from_secs(2);
 /// A shim whose last process has gone ends within this, and is no process of the run that lives on.
 const SHIM_END_WAIT: Duration = Duration::from_millis(100);
 
-pub async fn find(folder: RunFolder, unit: &UnitName, run: RunId) -> Found {
+pub async fn find(shared: &Shared, unit: &UnitName, run: RunId) -> Found {
+    let folder = shared.folder(unit, run);
     let start = match folder.read_start() {
         Start::Recorded(start) => start,
         Start::Void => return never_started(&folder),
+        Start::Torn => return Found::Ended(ended_with_the_machine(&folder)),
         Start::Missing => match folder.make_void() {
             // The shim was first after all.
             Ok(false) => match folder.start() {
@@ -33,27 +35,28 @@ pub async fn find(folder: RunFolder, unit: &UnitName, run: RunId) -> Found {
             Err(_) => return Found::NeverStarted,
         },
     };
-    if !is_this_boot(&start) {
-        return Found::Ended(folder.exit().map_or(Exit::HostRebooted, |exit| outcome(exit.outcome)));
+    if start.boot_id != shared.boot_id {
+        return Found::Ended(ended_with_the_machine(&folder));
     }
     wait_for_exec(&folder, &start).await;
-    let live = LiveRun::open(unit.clone(), run, folder, start.clone());
-    let main = Watched::open(start.pid, start.pid_id);
-    if main.is_some_and(|main| !main.has_exited()) {
+    let (unit, oom) = (unit.clone(), shared.oom.mark());
+    let live = LiveRun::open(Parts { unit, run, folder, ending: None, notify: None, oom }, start);
+    if live.main_lives() {
         return Found::Alive(live);
     }
-    let exit = live.exited().await;
+    let exit = live.exit_known().await;
     let _ = tokio::time::timeout(SHIM_END_WAIT, live.emptied()).await;
     if live.is_empty() { Found::Ended(exit) } else { Found::Draining(live, exit) }
+}
+
+/// A run of another boot. Its last record may have reached the disk.
+fn ended_with_the_machine(folder: &RunFolder) -> Exit {
+    folder.exit().map_or(Exit::HostRebooted, |exit| outcome(exit.outcome))
 }
 
 /// Without a start record no program began; the shim may still have left the reason.
 fn never_started(folder: &RunFolder) -> Found {
     folder.exit().map_or(Found::NeverStarted, |exit| Found::Ended(outcome(exit.outcome)))
-}
-
-fn is_this_boot(start: &StartRecord) -> bool {
-    wharf_sys::clock::boot_id().is_ok_and(|id| id == start.boot_id)
 }
 
 /// A daemon that died in the middle of a launch: the shim goes on, and knows in a moment.

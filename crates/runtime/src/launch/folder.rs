@@ -9,6 +9,9 @@ use std::{
 
 use wharf_shim::{EXIT, ExitRecord, LOCK, RUNNING, START, StartRecord};
 
+/// The file with the process that a run has named as its main one. It is the daemon's, not the shim's.
+const MAIN: &str = "main";
+
 /// One run's folder.
 #[derive(Debug, Clone)]
 pub struct RunFolder(PathBuf);
@@ -19,8 +22,11 @@ pub enum Start {
     Recorded(StartRecord),
     /// Nothing yet.
     Missing,
-    /// A daemon's claim, or bytes that no shim wrote.
+    /// A daemon's claim: this run never starts.
     Void,
+    /// Part of a record. A rename shows it whole or not at all, so a power cut took the rest: it is of
+    /// another boot, like a program that ran and whose record is empty.
+    Torn,
 }
 
 impl RunFolder {
@@ -34,11 +40,14 @@ impl RunFolder {
 
     /// Makes it, for us alone. A folder that is there belongs to an earlier launch: `AlreadyExists`.
     pub fn make(&self) -> io::Result<()> {
-        let make = || {
-            if let Some(unit) = self.0.parent() {
-                make_private(unit)?;
+        let make = || match DirBuilder::new().mode(0o700).create(&self.0) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                if let Some(unit) = self.0.parent() {
+                    make_private(unit)?;
+                }
+                DirBuilder::new().mode(0o700).create(&self.0)
             }
-            DirBuilder::new().mode(0o700).create(&self.0)
+            other => other,
         };
         once_more(&self.0, make)
     }
@@ -58,7 +67,8 @@ impl RunFolder {
 
     pub fn read_start(&self) -> Start {
         match fs::read(self.0.join(START)) {
-            Ok(bytes) => StartRecord::decode(&bytes).map_or(Start::Void, Start::Recorded),
+            Ok(bytes) if bytes.is_empty() && !self.is_running_marked() => Start::Void,
+            Ok(bytes) => StartRecord::decode(&bytes).map_or(Start::Torn, Start::Recorded),
             Err(_) => Start::Missing,
         }
     }
@@ -66,7 +76,7 @@ impl RunFolder {
     pub fn start(&self) -> Option<StartRecord> {
         match self.read_start() {
             Start::Recorded(record) => Some(record),
-            Start::Missing | Start::Void => None,
+            Start::Missing | Start::Void | Start::Torn => None,
         }
     }
 
@@ -76,6 +86,20 @@ impl RunFolder {
 
     pub fn is_running_marked(&self) -> bool {
         self.0.join(RUNNING).exists()
+    }
+
+    /// The process that the run has named as its main one, as (pid, identity).
+    pub fn named_main(&self) -> Option<(i32, u64)> {
+        let text = fs::read_to_string(self.0.join(MAIN)).ok()?;
+        let (pid, identity) = text.trim_end().split_once(' ')?;
+        Some((pid.parse().ok()?, identity.parse().ok()?))
+    }
+
+    /// Remembers it, for daemons to come.
+    pub fn name_main(&self, pid: i32, identity: u64) -> io::Result<()> {
+        let draft = self.0.join("main.tmp");
+        fs::write(&draft, format!("{pid} {identity}\n"))?;
+        fs::rename(draft, self.0.join(MAIN))
     }
 
     /// Claims the name `start`, so that a late shim finds it taken. `false`: the shim was first.

@@ -6,7 +6,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
-    os::unix::fs::MetadataExt,
+    os::{fd::OwnedFd, unix::fs::MetadataExt},
     path::{Path, PathBuf},
 };
 
@@ -38,12 +38,17 @@ pub struct Member {
 }
 
 impl Member {
+    /// The process, if it is still the one that was found.
+    pub fn open(&self) -> Option<OwnedFd> {
+        let fd = pidfd::open(self.pid).ok()?;
+        // Read after the open: if this is the process that was found, so is what the pidfd names,
+        // unless it has ended, and then it tells so.
+        stat(self.pid).filter(|now| now.start_ticks == self.start_ticks).map(|_| fd)
+    }
+
     /// Signals it if it is still the process that was found.
     pub fn signal(&self, signal: i32) {
-        let Ok(fd) = pidfd::open(self.pid) else { return };
-        // Read after the open: if this is the process that was found, so is what the pidfd names,
-        // unless it has ended, and then the signal goes nowhere.
-        if stat(self.pid).is_some_and(|now| now.start_ticks == self.start_ticks) {
+        if let Some(fd) = self.open() {
             let _ = pidfd::signal(&fd, signal);
         }
     }
@@ -69,12 +74,22 @@ pub fn find(roots: &Roots) -> Vec<Member> {
     members.remove(&std::process::id().cast_signed());
     if roots.shim.is_some() {
         members.remove(&roots.shim_pid);
+        members.retain(|pid| !is_pump(*pid, roots.shim_pid, &all));
     }
     let member = |pid| {
         let stat = all.get(&pid).filter(|stat| !matches!(stat.state, 'Z' | 'X'))?;
         Some(Member { pid, is_stopped: matches!(stat.state, 'T' | 't'), start_ticks: stat.start_ticks })
     };
     members.into_iter().filter_map(member).collect()
+}
+
+/// The shim's own helper, which empties the run's pipe and ends by itself. The name alone would let
+/// anybody hide: it must also be the shim's child, and run the shim's program.
+fn is_pump(pid: i32, shim_pid: i32, all: &BTreeMap<i32, Stat>) -> bool {
+    let program = |pid: i32| fs::read_link(format!("/proc/{pid}/exe")).ok();
+    all.get(&pid).is_some_and(|stat| stat.parent == shim_pid)
+        && fs::read(format!("/proc/{pid}/comm")).is_ok_and(|name| name.trim_ascii_end() == wharf_shim::PUMP.to_bytes())
+        && program(pid).is_some_and(|own| Some(own) == program(shim_pid))
 }
 
 fn add_descendants(members: &mut BTreeSet<i32>, shim: Option<i32>, all: &BTreeMap<i32, Stat>) {

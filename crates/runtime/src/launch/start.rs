@@ -1,29 +1,34 @@
-//! One launch: the shim, its spec, and what came of it.
+//! One launch: the run's folder and groups, its spec, and what came of it.
 
 use std::{
     ffi::CString,
     io,
-    os::unix::ffi::OsStrExt,
-    process::{ExitStatus, Stdio},
+    os::{
+        fd::{AsFd, BorrowedFd},
+        unix::ffi::OsStrExt,
+    },
+    sync::Arc,
     time::{Duration, Instant},
 };
 
-use tokio::{
-    io::AsyncWriteExt,
-    process::{Child, Command},
-    time::sleep,
-};
+use tokio::{sync::oneshot, time::timeout};
 use wharf_model::{ErrorKind, Failure};
-use wharf_shim::{ExitRecord, Outcome, Spec, Stage, ends};
+use wharf_shim::{Began, Outcome, Spec, Stage, StartRecord, ends};
 
-use super::{RunPlan, Shared, containment, folder::RunFolder, live::LiveRun};
+use super::{
+    RunPlan, Shared, containment,
+    folder::RunFolder,
+    limits,
+    line::{Answer, Ending, Line},
+    live::{LiveRun, Parts},
+};
 
-/// A start takes a few milliseconds; a disk that makes it wait this long is the failure.
+/// A start takes less than a millisecond; a disk that makes it wait this long is the failure.
 const LIMIT: Duration = Duration::from_secs(20);
-/// New files are readable by all and writable by their owner.
-const UMASK: u32 = 0o022;
-/// The usual soft limit of open files: `select` cannot go beyond it, and who can raises it.
-const OPEN_FILES: u64 = 1024;
+/// An answer that has not come by now may have been lost: the run's folder is looked at.
+const ANSWER_TIME: Duration = Duration::from_secs(1);
+/// A launcher that is killed before it has begun is replaced this often, for one start.
+const TRIES: usize = 3;
 const ENOENT: i32 = 2;
 const ENOEXEC: i32 = 8;
 const EACCES: i32 = 13;
@@ -31,59 +36,137 @@ const EACCES: i32 = 13;
 /// Starts the run of a plan. What fails leaves neither a process nor a folder.
 pub async fn start(shared: &Shared, plan: &RunPlan) -> Result<LiveRun, Failure> {
     let folder = shared.folder(&plan.unit, plan.run);
-    let spec = spec(shared, plan, &folder)?;
+    let mut spec = spec(shared, plan, &folder)?;
+    for _ in 0..TRIES {
+        make_folder(plan, &folder)?;
+        let started = in_folder(shared, plan, &folder, &mut spec).await;
+        if !matches!(started, Ok(Some(_))) {
+            // Where no shim ever was, there is no record of them.
+            limits::remove(&spec.limit_groups);
+            shared.forget(&plan.unit, plan.run).await;
+        }
+        if let Some(settled) = started.transpose() {
+            return settled;
+        }
+    }
+    Err(Failure::new(ErrorKind::Internal, "the launcher was killed again and again")
+        .hint("see what kills `wharf-shim launcher` (`dmesg`, the audit log), and try again"))
+}
+
+fn make_folder(plan: &RunPlan, folder: &RunFolder) -> Result<(), Failure> {
     folder.make().map_err(|e| match e.kind() {
         io::ErrorKind::AlreadyExists => {
             Failure::new(ErrorKind::Conflict, format!("run {} of {} was launched before", plan.run, plan.unit))
         }
         _ => Failure::from(e).while_doing(format_args!("make {}", folder.path().display())),
-    })?;
-    let started = in_folder(shared, plan, &folder, &spec).await;
-    if started.is_err() {
-        shared.forget(&plan.unit, plan.run).await;
-    }
-    started
+    })
 }
 
-async fn in_folder(shared: &Shared, plan: &RunPlan, folder: &RunFolder, spec: &Spec) -> Result<LiveRun, Failure> {
+/// One try. None: the launcher died before it had begun, and cannot begin this any more.
+async fn in_folder(
+    shared: &Shared,
+    plan: &RunPlan,
+    folder: &RunFolder,
+    spec: &mut Spec,
+) -> Result<Option<LiveRun>, Failure> {
     if let Some(cgroup) = &spec.cgroup {
         containment::make(cgroup).map_err(|e| Failure::from(e).while_doing("make the run's cgroup"))?;
     }
-    let mut shim = spawn(shared, plan)?;
-    let outcome = match tell(&mut shim, spec).await {
-        Ok(()) => await_exec(&mut shim, folder).await,
-        Err(e) => Came::Silent(e),
+    let set = shared.means.set(&plan.limits, spec.cgroup.as_deref(), &shared.group_name(&plan.unit, plan.run))?;
+    (spec.limit_groups, spec.data_bytes) = (set.groups, set.data_bytes);
+    // Marked before it begins: a kill in its first moment counts.
+    let oom = shared.oom.mark();
+    let open = |ending: Option<Arc<Ending>>, start: StartRecord| {
+        let (unit, run, folder, notify) = (plan.unit.clone(), plan.run, folder.clone(), plan.notify.clone());
+        LiveRun::open(Parts { unit, run, folder, ending, notify, oom }, start)
     };
-    match outcome {
-        Came::Running => {
-            let start = folder.start().ok_or_else(|| Failure::new(ErrorKind::Internal, "the start record is gone"))?;
-            reap(shim);
-            Ok(LiveRun::open(plan.unit.clone(), plan.run, folder.clone(), start))
-        }
-        Came::Failed(exit) => {
-            // It ends by itself; nothing of the run lives.
-            let _ = shim.wait().await;
-            Err(could_not_begin(plan, exit))
-        }
-        Came::ShimEnded(status) => Err(shim_ended(folder, status)),
-        Came::Silent(why) => {
-            abandon(shim, plan, folder).await;
-            Err(Failure::new(ErrorKind::Internal, format!("the shim did not start the program: {why}")))
-        }
+    let line = shared.line().map_err(|e| no_launcher(shared, e))?;
+    let fds: Vec<BorrowedFd<'_>> =
+        plan.notify.iter().chain(plan.listen_fds.iter().map(|(_, fd)| fd)).map(|fd| fd.as_fd()).collect();
+    let Ok((answer, ending)) = line.ask(&spec.encode(), &fds).await else {
+        line.close();
+        return after_cut(folder, open);
+    };
+    match await_answer(&line, answer, folder).await {
+        Some(Answer::Began(began)) => Ok(Some(open(Some(ending), record(shared, spec, plan, began)))),
+        Some(Answer::Failed(stage, errno)) => Err(could_not_begin(plan, stage, errno)),
+        Some(Answer::Refused(code)) => Err(refused(folder, code)),
+        Some(Answer::Cut) => after_cut(folder, open),
+        None => give_up(folder, open).await,
     }
 }
 
-/// What a launch came to.
-enum Came {
-    Running,
-    Failed(ExitRecord),
-    ShimEnded(ExitStatus),
-    Silent(io::Error),
+/// What became of the request; none where nothing is heard for too long.
+async fn await_answer(line: &Line, mut answer: oneshot::Receiver<Answer>, folder: &RunFolder) -> Option<Answer> {
+    let began = Instant::now();
+    while began.elapsed() < LIMIT {
+        match timeout(ANSWER_TIME, &mut answer).await {
+            Ok(Ok(answer)) => return Some(answer),
+            Ok(Err(_)) => return Some(Answer::Cut),
+            Err(_) => line.nudge(),
+        }
+        // News are lost where thousands of them lie unread: a stopped daemon.
+        if let Some(Outcome::StartFailed(stage, errno)) = folder.exit().map(|exit| exit.outcome) {
+            return Some(Answer::Failed(stage, errno));
+        }
+        if folder.is_running_marked() {
+            return Some(Answer::Cut);
+        }
+    }
+    None
+}
+
+/// Without an answer the folder tells: a run that is recorded is there; else its name is taken, so
+/// that a shim that comes late gives up.
+fn after_cut(
+    folder: &RunFolder,
+    open: impl Fn(Option<Arc<Ending>>, StartRecord) -> LiveRun,
+) -> Result<Option<LiveRun>, Failure> {
+    match folder.make_void() {
+        Ok(true) => Ok(None),
+        _ => match folder.start() {
+            Some(start) => Ok(Some(open(None, start))),
+            None => Err(Failure::new(ErrorKind::Internal, "the start record is gone")),
+        },
+    }
+}
+
+/// Ends what does not answer, and what it may have begun.
+async fn give_up(
+    folder: &RunFolder,
+    open: impl Fn(Option<Arc<Ending>>, StartRecord) -> LiveRun,
+) -> Result<Option<LiveRun>, Failure> {
+    if let Ok(Some(begun)) = after_cut(folder, open) {
+        begun.kill_all();
+        let _ = timeout(Duration::from_secs(5), begun.emptied()).await;
+    }
+    let limit = LIMIT.as_secs();
+    Err(Failure::new(ErrorKind::Timeout, format!("the shim did not start the program within {limit} s"))
+        .hint("see whether the disk hangs (`dmesg`), or whether `wharf-shim` was stopped"))
+}
+
+/// What the shim has written down, without reading it.
+fn record(shared: &Shared, spec: &Spec, plan: &RunPlan, began: Began) -> StartRecord {
+    StartRecord {
+        boot_id: shared.boot_id.clone(),
+        shim_pid: began.shim_pid,
+        shim_id: began.shim_id,
+        pid: began.pid,
+        pid_id: began.pid_id,
+        wall_ms: began.wall_ms,
+        boottime_ms: began.boottime_ms,
+        cgroup: spec.cgroup.clone(),
+        limit_groups: spec.limit_groups.clone(),
+        // The number is the shim's to know; who has launched the run has the socket itself.
+        notify_fd: plan.notify.is_some().then_some(-1),
+    }
 }
 
 fn spec(shared: &Shared, plan: &RunPlan, folder: &RunFolder) -> Result<Spec, Failure> {
     let unsound = |what: &str| Failure::new(ErrorKind::InvalidParams, format!("{what} cannot be given to a program"));
     let text = |s: &str| CString::new(s).map_err(|_| unsound("a text with a zero byte"));
+    let path =
+        |p: &std::path::Path| CString::new(p.as_os_str().as_bytes()).map_err(|_| unsound("a folder with a zero byte"));
     if plan.argv.first().is_none_or(String::is_empty) {
         return Err(unsound("an empty command"));
     }
@@ -96,105 +179,55 @@ fn spec(shared: &Shared, plan: &RunPlan, folder: &RunFolder) -> Result<Spec, Fai
     // Without root there is one user to be: being it already needs no step.
     let (uid, gid) = wharf_sys::process::acts_as();
     let other = plan.run_as.as_ref().filter(|user| uid == 0 || (user.uid, user.gid) != (uid, gid));
+    let limits = &plan.limits;
+    let umask = limits.umask.as_deref().map(|octal| {
+        u32::from_str_radix(octal, 8)
+            .ok()
+            .filter(|mask| *mask <= 0o777)
+            .ok_or_else(|| unsound(&format!("the umask {octal:?}")).hint("give it in octal, like \"027\""))
+    });
     Ok(Spec {
-        run_dir: folder.path().to_path_buf(),
+        title: vec![text(plan.unit.as_str())?, text(&plan.run.to_string())?],
+        run_dir: path(folder.path())?,
         argv: plan.argv.iter().map(|s| text(s)).collect::<Result<_, _>>()?,
         env: plan.env.iter().map(variable).collect::<Result<_, _>>()?,
-        cwd: CString::new(plan.cwd.as_os_str().as_bytes()).map_err(|_| unsound("a folder with a zero byte"))?,
+        cwd: path(&plan.cwd)?,
         log: plan.log.clone(),
+        pipe: plan.pipe,
         run_as: other.map(|u| wharf_shim::RunAs { uid: u.uid, gid: u.gid, groups: u.groups.clone() }),
-        umask: UMASK,
+        umask: umask.transpose()?,
         cgroup: shared.cgroup(&plan.unit, plan.run),
-        open_files: OPEN_FILES,
+        limit_groups: vec![],
+        open_files: limits.open_files,
+        core_bytes: limits.core_bytes,
+        data_bytes: None,
+        nice: limits.nice.map(i32::from),
+        oom_score_adj: limits.oom_score_adj.unwrap_or(0).into(),
+        has_notify: plan.notify.is_some(),
+        listen_names: plan.listen_fds.iter().map(|(name, _)| text(name)).collect::<Result<_, _>>()?,
     })
 }
 
-/// The unit and the run are arguments only for who reads `ps`.
-fn spawn(shared: &Shared, plan: &RunPlan) -> Result<Child, Failure> {
-    let mut command = Command::new(&shared.shim);
-    command.args([plan.unit.as_str(), &plan.run.to_string()]).env_clear().current_dir("/");
-    command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
-    containment::spawn_placed(|| command.spawn()).map_err(|e| {
-        let hint = match e.kind() {
-            io::ErrorKind::PermissionDenied => "its file system may be mounted noexec: set WHARF_HOME to another one",
-            _ => "the machine may be out of processes or memory",
-        };
-        Failure::from(e).while_doing(format_args!("run the shim {}", shared.shim.display())).hint(hint)
-    })
+fn no_launcher(shared: &Shared, e: io::Error) -> Failure {
+    let hint = match e.kind() {
+        io::ErrorKind::PermissionDenied => "its file system may be mounted noexec: set WHARF_HOME to another one",
+        _ => "the machine may be out of processes or memory",
+    };
+    Failure::from(e).while_doing(format_args!("run the launcher {}", shared.shim.display())).hint(hint)
 }
 
-async fn tell(shim: &mut Child, spec: &Spec) -> io::Result<()> {
-    let mut pipe = shim.stdin.take().ok_or(io::ErrorKind::BrokenPipe)?;
-    match pipe.write_all(&spec.encode()).await {
-        // It ended before it had read all: its exit code says why.
-        Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        other => other,
-    }
-}
-
-/// Looks every millisecond at first: from here to exec it is two or three of them.
-async fn await_exec(shim: &mut Child, folder: &RunFolder) -> Came {
-    let began = Instant::now();
-    loop {
-        // Asked first: what a shim that has ended has not written, it will not write.
-        let ended = match shim.try_wait() {
-            Ok(ended) => ended,
-            Err(e) => return Came::Silent(e),
-        };
-        // `running` before `exit`: a program that ended at once did begin.
-        if folder.is_running_marked() {
-            return Came::Running;
-        }
-        if let Some(exit) = folder.exit() {
-            return match exit.outcome {
-                Outcome::StartFailed(..) => Came::Failed(exit),
-                Outcome::Exited(_) | Outcome::Signaled(_) => Came::Running,
-            };
-        }
-        match ended {
-            Some(status) => return Came::ShimEnded(status),
-            None if began.elapsed() > LIMIT => return Came::Silent(io::ErrorKind::TimedOut.into()),
-            None => {}
-        }
-        sleep(Duration::from_millis(if began.elapsed().as_millis() < 100 { 1 } else { 10 })).await;
-    }
-}
-
-/// The shim is our child as long as this daemon lives: it must not stay a zombie.
-fn reap(mut shim: Child) {
-    tokio::spawn(async move {
-        let _ = shim.wait().await;
-    });
-}
-
-/// Ends a shim that does not answer, and what it may have begun.
-async fn abandon(mut shim: Child, plan: &RunPlan, folder: &RunFolder) {
-    // Void first: then no program begins behind our back. With the shim dead the gate shuts.
-    let began = !folder.make_void().unwrap_or(false);
-    let _ = shim.start_kill();
-    let _ = shim.wait().await;
-    if let (true, Some(start)) = (began, folder.start()) {
-        let run = LiveRun::open(plan.unit.clone(), plan.run, folder.clone(), start);
-        run.kill_all();
-        let _ = tokio::time::timeout(Duration::from_secs(5), run.emptied()).await;
-    }
-}
-
-fn shim_ended(folder: &RunFolder, status: ExitStatus) -> Failure {
-    match status.code().and_then(|code| u8::try_from(code).ok()) {
-        Some(ends::NO_RECORD) => {
+fn refused(folder: &RunFolder, code: u8) -> Failure {
+    match code {
+        ends::NO_RECORD => {
             Failure::new(ErrorKind::Storage, format!("{} could not be written", folder.path().display()))
                 .hint("see whether the disk is full (`df -h`) or read-only")
         }
-        Some(ends::NOT_OURS) => Failure::new(ErrorKind::Conflict, "the run is held by another shim, or was given up"),
-        _ => Failure::new(ErrorKind::Internal, format!("the shim ended before the program began ({status})")),
+        ends::NOT_OURS => Failure::new(ErrorKind::Conflict, "the run is held by another shim, or was given up"),
+        _ => Failure::new(ErrorKind::Internal, format!("the shim did not understand the request (code {code})")),
     }
 }
 
-fn could_not_begin(plan: &RunPlan, exit: ExitRecord) -> Failure {
-    let Outcome::StartFailed(stage, errno) = exit.outcome else {
-        return Failure::new(ErrorKind::Internal, "a program that began was taken for one that did not");
-    };
+fn could_not_begin(plan: &RunPlan, stage: Stage, errno: i32) -> Failure {
     let program = plan.argv.first().map_or("", String::as_str);
     let cwd = plan.cwd.display();
     let who = plan.run_as.as_ref().map_or_else(|| "the daemon's user".into(), |u| format!("user {}", u.uid));

@@ -1,9 +1,22 @@
 //! A process that is not our child, watched through its pidfd.
 
-use std::{io, os::fd::OwnedFd, time::Duration};
+use std::{
+    io,
+    os::fd::{AsRawFd, OwnedFd},
+    time::Duration,
+};
 
 use tokio::io::{Interest, unix::AsyncFd};
 use wharf_sys::pidfd::{self, Ended};
+
+/// A descriptor that the runtime watches.
+///
+/// The constructor is deprecated for types whose descriptor can change under it; an owned one cannot,
+/// and its successor is unsafe.
+#[allow(deprecated, reason = "see above")]
+pub fn async_fd<T: AsRawFd>(fd: T, interest: Interest) -> io::Result<AsyncFd<T>> {
+    AsyncFd::with_interest(fd, interest)
+}
 
 /// One exact process. It may end at any time; it never turns into another.
 #[derive(Debug)]
@@ -15,12 +28,12 @@ pub struct Watched {
 impl Watched {
     /// Opens the process with this pid if it is the one with this identity. None: it has gone.
     pub fn open(pid: i32, identity: u64) -> Option<Self> {
-        let fd = pidfd::open_exact(pid, identity).ok()?;
-        // Deprecated for types whose descriptor can change under it; an OwnedFd's cannot, and its
-        // successor is unsafe.
-        #[allow(deprecated)]
-        let fd = AsyncFd::with_interest(fd, Interest::READABLE).ok()?;
-        Some(Self { pid, fd })
+        Self::of(pid, pidfd::open_exact(pid, identity).ok()?)
+    }
+
+    /// Watches the process that the descriptor names.
+    pub fn of(pid: i32, fd: OwnedFd) -> Option<Self> {
+        Some(Self { pid, fd: async_fd(fd, Interest::READABLE).ok()? })
     }
 
     pub fn pid(&self) -> i32 {
@@ -34,10 +47,19 @@ impl Watched {
 
     /// Waits until it has ended.
     pub async fn exited(&self) {
-        while !self.has_exited() {
+        self.until(Self::has_exited).await;
+    }
+
+    /// Waits until its parent has reaped it, and the kernel says how it ended. For ever before Linux 6.15.
+    pub async fn reaped(&self) {
+        self.until(|watched| pidfd::is_reaped(&watched.fd)).await;
+    }
+
+    /// Both are told by an edge each, to all who wait: nobody may clear what another has not seen.
+    async fn until(&self, is_so: impl Fn(&Self) -> bool) {
+        while !is_so(self) {
             match self.fd.readable().await {
-                // Readiness is kept set: an ended process stays ended, for every waiter.
-                Ok(mut ready) if self.has_exited() => ready.retain_ready(),
+                Ok(mut ready) if is_so(self) => ready.retain_ready(),
                 Ok(mut ready) => ready.clear_ready(),
                 Err(_) => tokio::time::sleep(Duration::from_millis(5)).await,
             }

@@ -1,57 +1,80 @@
 //! HTTP probes: one request, no redirects, a bounded body.
 
-use http_body_util::{BodyExt, Empty};
+use std::pin::pin;
+
+use futures_util::future::{Either, select};
+use http_body_util::{BodyExt, Full};
 use hyper::{
     Request, Response,
     body::{Bytes, Incoming},
+    client::conn::http1,
     header,
 };
 use hyper_util::rt::TokioIo;
-use hyperlocal::UnixClientExt;
 use serde_json::Value;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::UnixStream,
+};
 use wharf_model::Health;
-use wharf_services::{HttpAt, HttpProbe};
+use wharf_services::{Endpoint, HttpProbe};
 
 use super::{ANSWER_BYTES, quoted};
+
+/// An answer's head may have so many bytes.
+const HEAD_BYTES: usize = 64 * 1024;
 
 /// Asks and judges.
 pub(super) async fn ask(probe: &HttpProbe) -> Health {
     let answer = match &probe.at {
-        HttpAt::Port(port) => over_tcp(*port, &probe.path).await,
-        HttpAt::Socket(path) => over_socket(path, &probe.path).await,
+        Endpoint::Port(port) => over_tcp(*port, probe).await,
+        Endpoint::Socket(path) => match UnixStream::connect(path).await {
+            Ok(stream) => over(stream, probe, "localhost").await,
+            Err(e) => Err(format!("{}: {}", path.display(), super::reason(&e))),
+        },
     };
-    match answer {
-        Ok(response) => judge(probe, response).await,
-        Err(why) => Health::unhealthy(why),
+    answer.unwrap_or_else(Health::unhealthy)
+}
+
+async fn over_tcp(port: u16, probe: &HttpProbe) -> Result<Health, String> {
+    let stream = super::connect(port).await.map_err(|e| super::reason(&e))?;
+    over(stream, probe, &format!("127.0.0.1:{port}")).await
+}
+
+/// One request on a connection of its own, driven here: no task is left behind when this is dropped.
+async fn over<S>(stream: S, probe: &HttpProbe, host: &str) -> Result<Health, String>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let request = request(probe, host)?;
+    let builder = http1::Builder::new().max_buf_size(HEAD_BYTES).to_owned();
+    let (mut sender, connection) = builder.handshake(TokioIo::new(stream)).await.map_err(|e| told(&e))?;
+    let asked = pin!(async move {
+        let response = sender.send_request(request).await.map_err(|e| told(&e))?;
+        Ok(judge(probe, response).await)
+    });
+    match select(asked, pin!(connection)).await {
+        Either::Left((health, _)) => health,
+        // The peer has closed: what it said before lies here.
+        Either::Right((_, asked)) => asked.await,
     }
 }
 
-async fn over_tcp(port: u16, path: &str) -> Result<Response<Incoming>, String> {
-    let stream = super::connect(port).await.map_err(|e| super::reason(&e))?;
-    let _ = stream.set_nodelay(true);
-    let (mut sender, connection) =
-        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|e| told(&e))?;
-    // It ends with the response's body, or with the peer.
-    tokio::spawn(connection);
-    let request = request(path, &format!("127.0.0.1:{port}"))?;
-    sender.send_request(request).await.map_err(|e| told(&e))
-}
-
-async fn over_socket(socket: &std::path::Path, path: &str) -> Result<Response<Incoming>, String> {
-    let client = hyper_util::client::legacy::Client::unix();
-    let mut request = request(path, "localhost")?;
-    *request.uri_mut() = hyperlocal::Uri::new(socket, path).into();
-    client.request(request).await.map_err(|e| told(&e))
-}
-
-fn request(path: &str, host: &str) -> Result<Request<Empty<Bytes>>, String> {
-    Request::get(path)
-        .header(header::HOST, host)
-        .header(header::USER_AGENT, "wharf-probe")
-        .header(header::ACCEPT, "*/*")
+fn request(probe: &HttpProbe, host: &str) -> Result<Request<Full<Bytes>>, String> {
+    let named = |name: &str| probe.headers.iter().any(|(given, _)| given.eq_ignore_ascii_case(name));
+    let mut request = Request::builder().method(probe.method.as_str()).uri(&probe.path);
+    for (name, value) in [(header::HOST, host), (header::USER_AGENT, "wharf-probe"), (header::ACCEPT, "*/*")] {
+        if !named(name.as_str()) {
+            request = request.header(name, value);
+        }
+    }
+    for (name, value) in &probe.headers {
+        request = request.header(name, value);
+    }
+    request
         .header(header::CONNECTION, "close")
-        .body(Empty::new())
-        .map_err(|e| format!("the probe's path {path:?} is no path: {e}"))
+        .body(Full::new(Bytes::from(probe.body.clone())))
+        .map_err(|e| format!("the probe of {:?} cannot be sent: {e}", probe.path))
 }
 
 /// The innermost reason, which names what the kernel said.
@@ -68,10 +91,11 @@ fn told(e: &(dyn std::error::Error + 'static)) -> String {
 
 async fn judge(probe: &HttpProbe, response: Response<Incoming>) -> Health {
     let status = response.status().as_u16();
-    if status != probe.status {
-        return Health::unhealthy(format!("HTTP {status}, and not {}", probe.status));
+    if !probe.status.iter().any(|range| range.contains(&status)) {
+        let wanted: Vec<String> = probe.status.iter().map(words).collect();
+        return Health::unhealthy(format!("HTTP {status}, and not {}", wanted.join(" or ")));
     }
-    if probe.json.is_empty() && probe.contains.is_none() {
+    if probe.json.is_empty() && probe.contains.is_none() && probe.matches.is_none() {
         return Health::healthy(format!("HTTP {status}"));
     }
     let body = match read(response.into_body()).await {
@@ -81,6 +105,13 @@ async fn judge(probe: &HttpProbe, response: Response<Incoming>) -> Health {
     match fault(probe, &body) {
         None => Health::healthy(format!("HTTP {status}")),
         Some(fault) => Health::unhealthy(format!("HTTP {status}, but {fault}")),
+    }
+}
+
+fn words(range: &std::ops::RangeInclusive<u16>) -> String {
+    match range.start() == range.end() {
+        true => range.start().to_string(),
+        false => format!("{} to {}", range.start(), range.end()),
     }
 }
 
@@ -101,6 +132,13 @@ async fn read(mut body: Incoming) -> Result<Vec<u8>, String> {
 fn fault(probe: &HttpProbe, body: &[u8]) -> Option<String> {
     if let Some(text) = probe.contains.as_ref().filter(|text| !super::contains(body, text)) {
         return Some(format!("the body does not contain {text:?}"));
+    }
+    if let Some(pattern) = &probe.matches {
+        match super::log_line::compiled(pattern) {
+            Ok(regex) if regex.is_match(body) => {}
+            Ok(_) => return Some(format!("the body does not match {pattern:?}: {}", quoted(body))),
+            Err(why) => return Some(format!("{pattern:?} is no regular expression: {why}")),
+        }
     }
     if probe.json.is_empty() {
         return None;

@@ -7,6 +7,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
 
+use super::events::Events;
 use super::stream::Stream;
 use crate::roster::Busy;
 
@@ -18,6 +19,7 @@ pub(crate) struct Reply {
 enum Content {
     Whole(Bytes),
     Stream(Box<Stream>),
+    Events(Box<Events>),
 }
 
 impl Reply {
@@ -32,6 +34,10 @@ impl Reply {
     pub(super) fn stream(stream: Stream, busy: Busy) -> Self {
         Self { content: Content::Stream(Box::new(stream)), _busy: busy }
     }
+
+    pub(super) fn events(events: Events, busy: Busy) -> Self {
+        Self { content: Content::Events(Box::new(events)), _busy: busy }
+    }
 }
 
 impl Body for Reply {
@@ -43,6 +49,7 @@ impl Body for Reply {
             Content::Whole(bytes) if bytes.is_empty() => Poll::Ready(None),
             Content::Whole(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
             Content::Stream(stream) => stream.poll_next(cx).map(|bytes| bytes.map(|bytes| Ok(Frame::data(bytes)))),
+            Content::Events(events) => events.poll_next(cx).map(|bytes| bytes.map(|bytes| Ok(Frame::data(bytes)))),
         }
     }
 
@@ -53,7 +60,7 @@ impl Body for Reply {
     fn size_hint(&self) -> SizeHint {
         match &self.content {
             Content::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
-            Content::Stream(_) => SizeHint::new(),
+            Content::Stream(_) | Content::Events(_) => SizeHint::new(),
         }
     }
 }

@@ -34,19 +34,31 @@ pub(super) struct Stream {
 }
 
 /// Starts a call whose answer is streamed.
-pub(super) fn response(guest: &Arc<Guest>, body: Whole, framing: Framing, busy: Busy) -> Response<Reply> {
+pub(super) fn response(
+    guest: &Arc<Guest>,
+    caller: Caller,
+    body: Whole,
+    framing: Framing,
+    busy: Busy,
+) -> Response<Reply> {
     let limits = &guest.site.limits;
     let (sender, notifications) = mpsc::channel(limits.stream_notifications.max(1));
-    let caller = Caller { peer: guest.caller.peer, stream: Some(sender) };
-    let site = guest.site.clone();
-    let call = Box::pin(async move { dispatch::answer(&*site.methods, &caller, &site.limits, &body.bytes).await });
+    let caller = Caller { stream: Some(sender), ..caller };
+    let (site, line) = (guest.site.clone(), guest.line.clone());
+    let call =
+        Box::pin(async move { dispatch::answer(&*site.methods, &caller, &line, &site.limits, &body.bytes).await });
     let alive = (framing == Framing::Events).then(|| {
         let mut alive = interval_at(Instant::now() + limits.keep_alive, limits.keep_alive);
         alive.set_missed_tick_behavior(MissedTickBehavior::Delay);
         alive
     });
     let stream = Stream { framing, notifications, call: Some(call), answer: None, alive };
-    let mut response = Response::new(Reply::stream(stream, busy));
+    streamed(Reply::stream(stream, busy), framing)
+}
+
+/// The head of every stream.
+pub(super) fn streamed(reply: Reply, framing: Framing) -> Response<Reply> {
+    let mut response = Response::new(reply);
     let kind = match framing {
         Framing::Events => "text/event-stream",
         Framing::Lines => "application/x-ndjson",

@@ -4,6 +4,7 @@
 mod support;
 
 mod envelope;
+mod handover;
 mod http;
 mod limits;
 mod socket;

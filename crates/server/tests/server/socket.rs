@@ -115,7 +115,8 @@ fn t07_a_second_daemon_is_told_the_pid_of_the_first_and_empties_nothing() {
     let home = tempfile::tempdir().unwrap();
     let folder = home.path().join("run");
     let first = lock(&folder).unwrap();
-    let text = format!("{}\n", std::process::id());
+    let text = fs::read_to_string(first.path()).unwrap();
+    assert_eq!(text.lines().next(), Some(std::process::id().to_string().as_str()));
     for _ in 0..2 {
         let failure = lock(&folder).unwrap_err();
         assert_eq!(failure.kind, ErrorKind::Conflict);
@@ -131,9 +132,14 @@ fn t07_a_second_daemon_is_told_the_pid_of_the_first_and_empties_nothing() {
 fn t07_an_old_longer_pid_is_replaced_whole() {
     let home = tempfile::tempdir().unwrap();
     fs::set_permissions(home.path(), Permissions::from_mode(0o700)).unwrap();
-    fs::write(home.path().join("daemon.lock"), "99999999999999\nold\n").unwrap();
+    fs::write(home.path().join("daemon.lock"), format!("99999999999999\nold {}\n", "x".repeat(99))).unwrap();
     let lock = lock(home.path()).unwrap();
-    assert_eq!(fs::read_to_string(lock.path()).unwrap(), format!("{}\n", std::process::id()));
+    let text = fs::read_to_string(lock.path()).unwrap();
+    assert_eq!(text.lines().next(), Some(std::process::id().to_string().as_str()));
+    assert!(!text.contains("old") && text.lines().count() == 2, "{text}");
+    let holder = wharf_server::holder(home.path()).unwrap();
+    assert_eq!(holder.pid, std::process::id().cast_signed());
+    assert!(holder.identity.is_some());
 }
 
 #[test]

@@ -13,7 +13,7 @@ use async_trait::async_trait;
 use jsonrpsee_types::ErrorObjectOwned;
 use serde_json::Value;
 use serde_json::value::{RawValue, to_raw_value};
-use wharf_api::{Caller, Methods, Notification};
+use wharf_api::{Caller, Class, Methods, Notification};
 use wharf_server::{Limits, Server, bind};
 
 pub const DOCUMENT: &str = "{\n  \"openrpc\": \"1.3.2\",\n  \"methods\": []\n}\n";
@@ -84,6 +84,14 @@ impl Methods for Toy {
                 raw("done")
             }
             _ => Err(ErrorObjectOwned::owned(-32601, "Method not found", None::<()>)),
+        }
+    }
+
+    fn class(&self, method: &str) -> Option<Class> {
+        match method {
+            "ping" | "sleep" => Some(Class::Read),
+            "wait" | "count" => Some(Class::Logs),
+            _ => None,
         }
     }
 

@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use wharf_model::{ErrorKind, Facts, Failure, Health, Installed};
 
-use crate::{Context, HttpAt, HttpProbe, Params, Pinned, Ports, Probe, Result, Run, Service, Wanted};
+use crate::{Context, Endpoint, HttpProbe, Params, Pinned, Ports, Probe, Result, Run, Service, Wanted};
 
 /// Caddy from the Python package index, which carries the publisher's binary.
 ///
@@ -127,8 +127,8 @@ impl Service for Caddy {
     }
 
     async fn health(&self, cx: &Context) -> Result<Health> {
-        let admin = Probe::Http(HttpProbe::new(HttpAt::Port(cx.port("admin")), "/config/"));
-        let site = Probe::Tcp { port: cx.port("http") };
+        let admin = Probe::Http(HttpProbe::new(Endpoint::Port(cx.port("admin")), "/config/"));
+        let site = Probe::Connect(Endpoint::Port(cx.port("http")));
         // What a Caddyfile of the user's own listens on is not known here.
         let own = cx.with::<With>()?.config.is_some();
         cx.ask(if own { admin } else { Probe::All(vec![admin, site]) }).await

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use wharf_model::{ErrorKind, Facts, Failure, Health, Installed, Policy, Restart, Signal, UnitName};
 
-use crate::{Context, HttpAt, HttpProbe, Params, PortChoice, PortWish, Ports, Probe, Result, Run, Service, Wanted};
+use crate::{Context, Params, PortChoice, PortWish, Ports, Questions, Result, Run, Service, Wanted};
 
 /// A program that is on this machine already, run as its parameters say.
 ///
@@ -40,16 +40,16 @@ struct With {
     ports: Ports,
     /// How its health is asked for. Without, it is healthy while its process lives.
     #[serde(default)]
-    health: Question,
+    health: Questions,
     /// From the start to ready, in seconds. Usually 30.
     #[serde(default)]
     start_timeout_s: Option<u64>,
     /// From the signal to SIGKILL, in seconds. Usually 10.
     #[serde(default)]
     stop_timeout_s: Option<u64>,
-    /// The signal that asks it to end.
+    /// The signal that asks it to end. Usually TERM.
     #[serde(default)]
-    stop_signal: Signal,
+    stop_signal: Option<Signal>,
     /// When it is started again.
     #[serde(default)]
     restart: Option<Restart>,
@@ -58,64 +58,6 @@ struct With {
     unprivileged: bool,
 }
 
-/// How health is asked for.
-#[derive(Default, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-enum Question {
-    /// Not at all.
-    #[default]
-    None,
-    /// `{"http": {"port": "main", "path": "/health"}}`
-    Http(HttpQuestion),
-    /// `{"tcp": {"port": "main"}}`
-    Tcp(TcpQuestion),
-    /// `{"exec": ["/usr/bin/test", "-e", "/run/ready"]}`: healthy is exit code 0.
-    Exec(Vec<String>),
-}
-
-/// A GET on 127.0.0.1.
-#[derive(Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-struct HttpQuestion {
-    /// The port's name, or its number.
-    port: PortRef,
-    /// Path and query.
-    path: String,
-    /// The status that means success.
-    #[serde(default = "ok")]
-    status: u16,
-    /// JSON pointers into the body and what must stand there: `{"/status": "healthy"}`.
-    #[serde(default)]
-    json: BTreeMap<String, Value>,
-    /// A text that the body must contain.
-    #[serde(default)]
-    contains: Option<String>,
-}
-
-/// A connection on 127.0.0.1.
-#[derive(Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-struct TcpQuestion {
-    /// The port's name, or its number.
-    port: PortRef,
-}
-
-#[derive(Deserialize, JsonSchema)]
-#[serde(untagged)]
-enum PortRef {
-    /// A number.
-    Number(u16),
-    /// One of `ports`.
-    Name(String),
-}
-
-fn ok() -> u16 {
-    200
-}
-
-/// A program without a health question counts as ready when it has lived for this long: one that
-/// dies at once is a failed start.
-const LIVES_FOR_MS: u64 = 300;
 /// No time limit is longer: a week.
 const LONGEST_S: u64 = 7 * 24 * 3600;
 
@@ -123,40 +65,13 @@ impl With {
     /// What can be said about the parameters before anything runs.
     fn is_sensible(&self, ports: &Ports) -> Result<()> {
         let wrong = |text: String, hint: String| Err(Failure::new(ErrorKind::InvalidParams, text).hint(hint));
-        let asked = match &self.health {
-            Question::Http(http) => Some(&http.port),
-            Question::Tcp(tcp) => Some(&tcp.port),
-            Question::None | Question::Exec(_) => None,
-        };
-        if let Some(PortRef::Name(name)) = asked
-            && !ports.contains_key(name)
-        {
-            let known: Vec<&str> = ports.keys().map(String::as_str).collect();
-            return wrong(
-                format!("with.health: there is no port {name:?}"),
-                format!("with.ports names: {}", known.join(", ")),
-            );
-        }
+        self.health.check(ports)?;
         for (field, seconds) in [("start_timeout_s", self.start_timeout_s), ("stop_timeout_s", self.stop_timeout_s)] {
             if seconds.is_some_and(|s| s > LONGEST_S) {
                 return wrong(format!("with.{field} is too long"), format!("at most {LONGEST_S} seconds, a week"));
             }
         }
         Ok(())
-    }
-}
-
-impl PortRef {
-    fn number(&self, cx: &Context) -> Result<u16> {
-        match self {
-            Self::Number(number) => Ok(*number),
-            Self::Name(name) => cx.ports.get(name).copied().ok_or_else(|| {
-                let known: Vec<&str> = cx.ports.keys().map(String::as_str).collect();
-                Failure::new(ErrorKind::InvalidParams, format!("with.health: there is no port {name:?}"))
-                    .hint(format!("with.ports names: {}", known.join(", ")))
-                    .about(&cx.unit)
-            }),
-        }
     }
 }
 
@@ -216,9 +131,8 @@ impl Service for Command {
         if let Ok(with) = With::deserialize(with) {
             policy.start_timeout_ms = with.start_timeout_s.map_or(policy.start_timeout_ms, |s| s.saturating_mul(1_000));
             policy.stop_timeout_ms = with.stop_timeout_s.map_or(policy.stop_timeout_ms, |s| s.saturating_mul(1_000));
-            if let Question::None = with.health {
-                policy.ready_after_ms = LIVES_FOR_MS;
-            }
+            policy = with.health.shape(policy);
+            policy.stop_signal = with.stop_signal;
             policy.restart = with.restart.unwrap_or(policy.restart);
         }
         policy
@@ -265,47 +179,15 @@ impl Service for Command {
     }
 
     async fn stop(&self, cx: &Context) -> Result<()> {
-        cx.signal(cx.with::<With>()?.stop_signal).await
+        cx.signal(cx.with::<With>()?.stop_signal.unwrap_or_default()).await
     }
 
     fn health_url(&self, ports: &BTreeMap<String, u16>, with: &Value) -> Option<String> {
-        let Question::Http(http) = With::deserialize(with).ok()?.health else { return None };
-        let port = match http.port {
-            PortRef::Number(number) => number,
-            PortRef::Name(name) => *ports.get(&name)?,
-        };
-        Some(format!("http://127.0.0.1:{port}{}", http.path))
+        With::deserialize(with).ok()?.health.url(ports)
     }
 
     async fn health(&self, cx: &Context) -> Result<Health> {
-        let with: With = cx.with()?;
-        let probe = match with.health {
-            Question::None => return Ok(Health::healthy("its process lives")),
-            Question::Tcp(tcp) => Probe::Tcp { port: tcp.port.number(cx)? },
-            Question::Http(http) => {
-                let mut probe = HttpProbe::new(HttpAt::Port(http.port.number(cx)?), &http.path);
-                probe.status = http.status;
-                probe.json = http.json.into_iter().collect();
-                probe.contains = http.contains;
-                Probe::Http(probe)
-            }
-            Question::Exec(argv) => {
-                let mut argv = argv.into_iter();
-                let program = argv.next().ok_or_else(|| {
-                    Failure::new(ErrorKind::InvalidParams, "with.health.exec is empty").hint("name a program")
-                })?;
-                let command = crate::Command {
-                    program,
-                    args: argv.collect(),
-                    env: with.env,
-                    env_file: with.env_file,
-                    cwd: with.cwd,
-                    unprivileged: with.unprivileged,
-                    ..crate::Command::default()
-                };
-                Probe::Exec(command)
-            }
-        };
-        cx.ask(probe).await
+        let With { health, env, env_file, cwd, unprivileged, .. } = cx.with()?;
+        health.ask(cx, crate::Command { env, env_file, cwd, unprivileged, ..crate::Command::default() }).await
     }
 }

@@ -23,7 +23,7 @@ async fn context(unit: &str, with: Value, hands: Recording) -> (Arc<Recording>, 
     let hands = Arc::new(hands);
     let of = |run, installed, hands: &Arc<Recording>| {
         let (unit, with, ports, dirs) = (unit.clone(), Arc::new(with.clone()), ports.clone(), dirs.clone());
-        Context::new(unit, run, with, ports, installed, dirs, 5_000, hands.clone())
+        Context::new(unit, run, with, ports, installed, dirs, Arc::default(), hands.clone())
     };
     let placed = match service.needs_install() {
         true => service.install(&of(None, None, &Arc::default()), &Wanted::default()).await.ok(),

@@ -1,0 +1,311 @@
+//! The events of the daemon: their kinds, as a closed list, and how they are asked for.
+//!
+//! Events are numbered from 1 in each life of the daemon, without a hole; `boot` names that life.
+//! It refuses to know who makes them and how they are kept.
+
+use async_trait::async_trait;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+use wharf_model::{EndReason, Exit, Failure, Operation, Phase, RunId, UnitName};
+
+/// One thing that has happened.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct EventRow {
+    /// Its number in this life of the daemon. Of a gap: the last one that is left out.
+    pub seq: u64,
+    /// The life of the daemon that numbered it: a fresh random name at each start.
+    pub boot: String,
+    /// When, in milliseconds since 1970.
+    pub at_ms: i64,
+    /// The unit that it is about.
+    pub unit: Option<UnitName>,
+    /// The run that it is about.
+    pub run: Option<RunId>,
+    /// What.
+    #[serde(flatten)]
+    pub happened: Happened,
+}
+
+/// What has happened. A new kind is a variant here, one of [`EventKind`], and an entry in the
+/// document of rpc.sock.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "kind")]
+pub enum Happened {
+    /// A daemon has begun: the first event of its life.
+    #[serde(rename = "daemon.started")]
+    DaemonStarted {
+        /// Its version.
+        version: String,
+        /// Its process.
+        pid: u32,
+        /// The life of the machine: the kernel's boot id.
+        kernel_boot: String,
+        /// How many units it knows.
+        units: u32,
+    },
+    /// The daemon ends, units go on: the last event of its life.
+    #[serde(rename = "daemon.stopping")]
+    DaemonStopping,
+    /// A unit's phase changed.
+    #[serde(rename = "unit.phase")]
+    UnitPhase {
+        /// From.
+        from: Phase,
+        /// To.
+        to: Phase,
+        /// Why, for people; null where there is nothing to say.
+        why: Option<String>,
+    },
+    /// A run is over.
+    #[serde(rename = "unit.ended")]
+    UnitEnded {
+        /// How its main process ended, as the kernel saw it.
+        exit: Exit,
+        /// Why, as Wharf sees it.
+        reason: EndReason,
+    },
+    /// A unit will be started again.
+    #[serde(rename = "unit.retry")]
+    UnitRetry {
+        /// How many restarts there were in the window, with this one.
+        attempt: u32,
+        /// In how many milliseconds.
+        after_ms: u64,
+    },
+    /// A schedule came due while the run before it went on, and was passed over.
+    #[serde(rename = "unit.skipped")]
+    UnitSkipped,
+    /// A unit is forgotten.
+    #[serde(rename = "unit.gone")]
+    UnitGone,
+    /// A request that takes time was begun.
+    #[serde(rename = "op.began")]
+    OpBegan {
+        /// The operation.
+        operation: Operation,
+    },
+    /// A request that takes time has ended.
+    #[serde(rename = "op.ended")]
+    OpEnded {
+        /// The operation, with its outcome.
+        operation: Operation,
+    },
+    /// Lines of a unit's log were given up.
+    #[serde(rename = "log.truncated")]
+    LogTruncated {
+        /// How many bytes.
+        bytes: u64,
+        /// Why: its size, its age, a full disk.
+        why: String,
+    },
+    /// The disk of the state database is full: nothing new is taken on.
+    #[serde(rename = "disk.low")]
+    DiskLow,
+    /// There is room on the disk again.
+    #[serde(rename = "disk.freed")]
+    DiskFreed,
+    /// Events that this reader asked for are not kept any more. It is told to this reader alone.
+    #[serde(rename = "gap")]
+    Gap {
+        /// The first that is left out.
+        from: u64,
+        /// The last that is left out.
+        to: u64,
+    },
+    /// `since` is a number of another life of the daemon: what came after it there is not known here.
+    /// It is told to this reader alone; this life's events follow, from the oldest that is kept.
+    #[serde(rename = "gap.boot")]
+    GapBoot {
+        /// The life that was named, if any.
+        named: Option<String>,
+        /// The number that was named.
+        since: u64,
+    },
+}
+
+/// The kinds of events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum EventKind {
+    /// A daemon has begun.
+    #[serde(rename = "daemon.started")]
+    DaemonStarted,
+    /// The daemon ends.
+    #[serde(rename = "daemon.stopping")]
+    DaemonStopping,
+    /// A unit's phase changed.
+    #[serde(rename = "unit.phase")]
+    UnitPhase,
+    /// A run is over.
+    #[serde(rename = "unit.ended")]
+    UnitEnded,
+    /// A unit will be started again.
+    #[serde(rename = "unit.retry")]
+    UnitRetry,
+    /// A schedule was passed over.
+    #[serde(rename = "unit.skipped")]
+    UnitSkipped,
+    /// A unit is forgotten.
+    #[serde(rename = "unit.gone")]
+    UnitGone,
+    /// An operation was begun.
+    #[serde(rename = "op.began")]
+    OpBegan,
+    /// An operation has ended.
+    #[serde(rename = "op.ended")]
+    OpEnded,
+    /// Lines of a log were given up.
+    #[serde(rename = "log.truncated")]
+    LogTruncated,
+    /// The disk is full.
+    #[serde(rename = "disk.low")]
+    DiskLow,
+    /// There is room on the disk again.
+    #[serde(rename = "disk.freed")]
+    DiskFreed,
+    /// Events are not kept any more.
+    #[serde(rename = "gap")]
+    Gap,
+    /// `since` is of another life of the daemon.
+    #[serde(rename = "gap.boot")]
+    GapBoot,
+}
+
+impl EventKind {
+    /// All of them.
+    pub const ALL: [Self; 14] = [
+        Self::DaemonStarted,
+        Self::DaemonStopping,
+        Self::UnitPhase,
+        Self::UnitEnded,
+        Self::UnitRetry,
+        Self::UnitSkipped,
+        Self::UnitGone,
+        Self::OpBegan,
+        Self::OpEnded,
+        Self::LogTruncated,
+        Self::DiskLow,
+        Self::DiskFreed,
+        Self::Gap,
+        Self::GapBoot,
+    ];
+
+    /// As it is on the wire.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::DaemonStarted => "daemon.started",
+            Self::DaemonStopping => "daemon.stopping",
+            Self::UnitPhase => "unit.phase",
+            Self::UnitEnded => "unit.ended",
+            Self::UnitRetry => "unit.retry",
+            Self::UnitSkipped => "unit.skipped",
+            Self::UnitGone => "unit.gone",
+            Self::OpBegan => "op.began",
+            Self::OpEnded => "op.ended",
+            Self::LogTruncated => "log.truncated",
+            Self::DiskLow => "disk.low",
+            Self::DiskFreed => "disk.freed",
+            Self::Gap => "gap",
+            Self::GapBoot => "gap.boot",
+        }
+    }
+
+    /// The kinds that a person means: `unit.phase` is itself, `unit` is every kind of a unit.
+    /// Empty where it means none.
+    pub fn meant(text: &str) -> Vec<Self> {
+        let group = |word: &str| word.split('.').next() == Some(text);
+        Self::ALL.into_iter().filter(|kind| kind.word() == text || group(kind.word())).collect()
+    }
+}
+
+impl Happened {
+    /// Its kind.
+    pub const fn kind(&self) -> EventKind {
+        match self {
+            Self::DaemonStarted { .. } => EventKind::DaemonStarted,
+            Self::DaemonStopping => EventKind::DaemonStopping,
+            Self::UnitPhase { .. } => EventKind::UnitPhase,
+            Self::UnitEnded { .. } => EventKind::UnitEnded,
+            Self::UnitRetry { .. } => EventKind::UnitRetry,
+            Self::UnitSkipped => EventKind::UnitSkipped,
+            Self::UnitGone => EventKind::UnitGone,
+            Self::OpBegan { .. } => EventKind::OpBegan,
+            Self::OpEnded { .. } => EventKind::OpEnded,
+            Self::LogTruncated { .. } => EventKind::LogTruncated,
+            Self::DiskLow => EventKind::DiskLow,
+            Self::DiskFreed => EventKind::DiskFreed,
+            Self::Gap { .. } => EventKind::Gap,
+            Self::GapBoot { .. } => EventKind::GapBoot,
+        }
+    }
+}
+
+/// Params of `event.watch`, and what the query of `GET /events` comes to.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct WatchParams {
+    /// The number after which to go on. Without it a stream begins now, and an answer has the newest events.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<u64>,
+    /// The life of the daemon that `since` is a number of; the present one unless it is named.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub boot: Option<String>,
+    /// Only what is about these units.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub units: Vec<UnitName>,
+    /// Only these kinds. A gap is always told.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub kinds: Vec<EventKind>,
+    /// How many events an answer has at most: 100 unless it is named, 1,000 at most.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<u32>,
+    /// Where nothing is there yet: wait so long for it, 60,000 at most.
+    #[serde(default)]
+    pub wait_ms: u64,
+}
+
+/// The result of `event.watch`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct WatchReport {
+    /// This life of the daemon.
+    pub boot: String,
+    /// What to give as `since` to go on from here.
+    pub next: u64,
+    /// There is more already.
+    pub more: bool,
+    /// The events, oldest first. In a stream they were told before, and none is here.
+    pub events: Vec<EventRow>,
+}
+
+/// One reader of events. It holds a place in what is kept, and no event.
+#[async_trait]
+pub trait Following: Send {
+    /// The next events, oldest first; waits for them. Empty: the daemon ends. Dropping the future loses none.
+    async fn next(&mut self) -> Vec<Arc<EventRow>>;
+}
+
+/// A reader that has begun, or why there is none: `invalid_params`, or `conflict` where there are too many.
+pub type Follow = Result<Box<dyn Following>, Failure>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_those_of_the_wire() {
+        for kind in EventKind::ALL {
+            assert_eq!(serde_json::to_value(kind).unwrap(), kind.word());
+        }
+        let gap = serde_json::to_value(Happened::Gap { from: 1, to: 2 }).unwrap();
+        assert_eq!(gap, serde_json::json!({ "kind": EventKind::Gap.word(), "from": 1, "to": 2 }));
+        let stopping = serde_json::to_value(Happened::DaemonStopping).unwrap();
+        assert_eq!(stopping["kind"], Happened::DaemonStopping.kind().word());
+    }
+
+    #[test]
+    fn a_group_means_all_of_its_kinds() {
+        assert_eq!(EventKind::meant("unit.phase"), [EventKind::UnitPhase]);
+        assert_eq!(EventKind::meant("op"), [EventKind::OpBegan, EventKind::OpEnded]);
+        assert_eq!(EventKind::meant("uni"), []);
+    }
+}

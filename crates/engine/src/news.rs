@@ -1,0 +1,65 @@
+//! From the core's effects to what others are told: events on the bus, ended operations in their file.
+//!
+//! It decides nothing: each notice and each record has its event, and that is all.
+
+use wharf_api::Happened;
+use wharf_core::{Core, Effects, Notice, Record};
+use wharf_model::{OpOutcome, RunId, UnitName};
+
+use crate::{bus::News, engine::Shared};
+
+/// What one step is news of: that an operation began, what came of it, that it ended.
+pub fn of(fx: &Effects, core: &Core) -> Vec<News> {
+    let run_of = |unit: &UnitName| core.unit(unit).and_then(|unit| unit.life.run());
+    let (mut news, mut ended, mut gone) = (vec![], vec![], vec![]);
+    for record in &fx.records {
+        match record {
+            Record::Unit(_) => {}
+            Record::Gone(unit) => gone.push(about(unit, None, Happened::UnitGone)),
+            Record::Op(op) => {
+                let (unit, operation) = (&op.name, op.clone());
+                match op.outcome {
+                    OpOutcome::Running => news.push(about(unit, run_of(unit), Happened::OpBegan { operation })),
+                    OpOutcome::Done | OpOutcome::Failed { .. } | OpOutcome::Interrupted => {
+                        ended.push(about(unit, run_of(unit), Happened::OpEnded { operation }));
+                    }
+                }
+            }
+        }
+    }
+    news.extend(fx.notices.iter().map(|notice| of_notice(notice, run_of)));
+    news.append(&mut ended);
+    news.append(&mut gone);
+    news
+}
+
+fn of_notice(notice: &Notice, run_of: impl Fn(&UnitName) -> Option<RunId>) -> News {
+    match notice {
+        Notice::Phase { unit, from, to, why } => {
+            let why = (!why.is_empty()).then(|| why.clone());
+            about(unit, run_of(unit), Happened::UnitPhase { from: *from, to: *to, why })
+        }
+        Notice::Ended { unit, run, exit, reason } => {
+            about(unit, Some(*run), Happened::UnitEnded { exit: exit.clone(), reason: *reason })
+        }
+        Notice::Skipped { unit } => about(unit, run_of(unit), Happened::UnitSkipped),
+        Notice::Retry { unit, attempt, after_ms } => {
+            about(unit, None, Happened::UnitRetry { attempt: *attempt, after_ms: *after_ms })
+        }
+    }
+}
+
+fn about(unit: &UnitName, run: Option<RunId>, happened: Happened) -> News {
+    News { unit: Some(unit.clone()), run, happened }
+}
+
+/// Tells everybody. What it is news of is committed and published before.
+pub fn tell(shared: &Shared, news: Vec<News>, has_room: bool) {
+    for News { happened, .. } in &news {
+        if let Happened::OpEnded { operation } = happened {
+            shared.ops.append(operation);
+        }
+    }
+    shared.bus.publish(news);
+    shared.bus.disk(has_room);
+}

@@ -1,0 +1,63 @@
+//! `wharf-sim`: plays seeds until the time is up, and steps through event logs.
+//!
+//! `cargo xtask sim` calls it. It owns the command line, the clock and the threads that play several
+//! worlds at once; no world knows of any of them.
+
+mod replay;
+mod seeds;
+
+use std::process::ExitCode;
+
+const USAGE: &str = "\
+usage: cargo xtask sim [--seconds N] [--seed N] [--units N] [--steps N] [--jobs N]
+       cargo xtask sim replay FILE [--until STEP] [--step]
+       cargo xtask sim scenarios
+
+  --seconds N   plays seeds for this long (60)
+  --seed N      plays this seed only; with --seconds: begins with it
+  --units N     so many units in every world (else as the seed says)
+  --steps N     so many deeds in every world (else as fits the units)
+  --jobs N      so many worlds at once (2)
+  --counts      prints how often each thing was seen
+  replay FILE   does an event log again and compares; --until STEP ends there, --step waits for Enter
+  scenarios     every scenario, with the death of the daemon after each of its effects";
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let done = match args.first().map(String::as_str) {
+        Some("--help" | "-h" | "help") => {
+            println!("{USAGE}");
+            Ok(())
+        }
+        Some("replay") => replay::run(&args[1..]),
+        Some("scenarios") => seeds::scenarios(),
+        Some(_) | None => seeds::run(&args),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            eprintln!("{why}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The number behind an option.
+fn number(args: &[String], option: &str) -> Result<Option<u64>, String> {
+    let Some(at) = args.iter().position(|arg| arg == option) else { return Ok(None) };
+    let text = args.get(at + 1).ok_or_else(|| format!("{option} needs a number\n\n{USAGE}"))?;
+    text.parse().map(Some).map_err(|_| format!("{option}: {text:?} is no number\n\n{USAGE}"))
+}
+
+/// Nothing stands there that nobody reads.
+fn known_only(args: &[String], with_number: &[&str], alone: &[&str]) -> Result<(), String> {
+    let mut rest = args.iter();
+    while let Some(arg) = rest.next() {
+        if with_number.contains(&arg.as_str()) {
+            rest.next();
+        } else if !alone.contains(&arg.as_str()) {
+            return Err(format!("{arg:?} is not known here\n\n{USAGE}"));
+        }
+    }
+    Ok(())
+}
