@@ -231,6 +231,27 @@ fn only_processes_of_the_run_are_heard() {
     assert_eq!(status(&daemon, "helper")["status_text"], "up by a helper");
 }
 
+/// A program that hands over to another process of its own, and ends: the run goes on.
+#[test]
+fn a_run_goes_on_with_the_main_process_that_it_names() {
+    if Command::new("systemd-notify").arg("--version").output().is_err() {
+        println!("CANNOT BE DONE HERE: systemd-notify is not installed");
+        return;
+    }
+    let daemon = Daemon::start();
+    let starts = daemon.home.join("starts");
+    let script = format!("echo x >> {}; sleep 1000 & systemd-notify --ready MAINPID=$!; exit 0", starts.display());
+    daemon.run("hands-over", json!({ "argv": ["sh", "-c", script], "health": "notify", "start_timeout_s": 10 }));
+    std::thread::sleep(Duration::from_millis(500));
+    let told = status(&daemon, "hands-over");
+    assert_eq!((&told["state"], count(&starts)), (&json!("running"), 1), "{told}");
+    let pid = told["pid"].as_i64().unwrap() as i32;
+    assert_eq!(fs::read_to_string(format!("/proc/{pid}/comm")).unwrap().trim(), "sleep");
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL).unwrap();
+    eventually("its end is the run's", Duration::from_secs(5), || count(&starts) == 2);
+    assert_eq!(status(&daemon, "hands-over")["last_exit"]["kind"], "signaled");
+}
+
 #[test]
 fn what_is_said_while_no_daemon_lives_is_heard_by_the_next_one() {
     let mut daemon = Daemon::start();

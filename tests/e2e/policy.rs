@@ -287,6 +287,22 @@ fn a_preflight_that_fails_keeps_the_program_from_starting_and_is_tried_again() {
 }
 
 #[test]
+fn a_service_that_another_supervisor_runs_is_not_run_twice() {
+    let daemon = Daemon::start();
+    let pid_file = daemon.home.join("other.pid");
+    let mut other = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
+    fs::write(&pid_file, other.id().to_string()).unwrap();
+    let defer = json!({ "defer": format!("pid_file:{}", pid_file.display()) });
+    let refused = start(&daemon, "twice", sh("exec sleep 1000"), defer).unwrap_err();
+    assert_eq!(refused["code"], -32008, "{refused}");
+    assert!(refused["message"].as_str().unwrap().contains(&format!("pid {}", other.id())), "{refused}");
+    other.kill().unwrap();
+    other.wait().unwrap();
+    daemon.ok("service.start", json!({ "name": "command@twice" }));
+    assert_eq!(status(&daemon, "twice")["state"], "running");
+}
+
+#[test]
 fn a_stop_signal_and_its_time_are_the_policys() {
     let daemon = Daemon::start();
     let said = daemon.home.join("said");

@@ -66,7 +66,7 @@ class Wharf(Adapter):
         c = self.wait_for_socket()
         for first in range(0, len(self.svcs), 50):
             batch = [{"jsonrpc": "2.0", "id": s.i, "method": "service.start", "params": self.params(s)} for s in self.svcs[first:first + 50]]
-            for answer in json.loads(self.post(c, batch)):
+            for answer in json.loads(self.post(c, batch).split(b"\r\n\r\n", 1)[1]):
                 if "error" in answer:
                     raise RuntimeError(str(answer["error"])[:500])
         c.close()

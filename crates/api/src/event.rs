@@ -91,20 +91,30 @@ pub enum Happened {
         /// The operation, with its outcome.
         operation: Operation,
     },
-    /// Lines of a unit's log were given up.
+    /// A run truncated its own log: what had not been put away is lost.
     #[serde(rename = "log.truncated")]
     LogTruncated {
+        /// How many bytes, as far as they had been seen.
+        bytes: u64,
+    },
+    /// There was no room to put a part of a log away: it is lost.
+    #[serde(rename = "log.lost")]
+    LogLost {
         /// How many bytes.
         bytes: u64,
-        /// Why: its size, its age, a full disk.
-        why: String,
     },
-    /// The disk of the state database is full: nothing new is taken on.
+    /// A disk is full, or nearly.
     #[serde(rename = "disk.low")]
-    DiskLow,
+    DiskLow {
+        /// Which.
+        disk: Disk,
+    },
     /// There is room on the disk again.
     #[serde(rename = "disk.freed")]
-    DiskFreed,
+    DiskFreed {
+        /// Which.
+        disk: Disk,
+    },
     /// Events that this reader asked for are not kept any more. It is told to this reader alone.
     #[serde(rename = "gap")]
     Gap {
@@ -122,6 +132,16 @@ pub enum Happened {
         /// The number that was named.
         since: u64,
     },
+}
+
+/// A disk that Wharf writes to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Disk {
+    /// That of the state database: while it is full, nothing new is taken on.
+    State,
+    /// That of the logs: while it is nearly full, the oldest archives go.
+    Logs,
 }
 
 /// The kinds of events.
@@ -154,10 +174,13 @@ pub enum EventKind {
     /// An operation has ended.
     #[serde(rename = "op.ended")]
     OpEnded,
-    /// Lines of a log were given up.
+    /// A run truncated its own log.
     #[serde(rename = "log.truncated")]
     LogTruncated,
-    /// The disk is full.
+    /// A part of a log is lost.
+    #[serde(rename = "log.lost")]
+    LogLost,
+    /// A disk is full, or nearly.
     #[serde(rename = "disk.low")]
     DiskLow,
     /// There is room on the disk again.
@@ -173,7 +196,7 @@ pub enum EventKind {
 
 impl EventKind {
     /// All of them.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::DaemonStarted,
         Self::DaemonStopping,
         Self::UnitPhase,
@@ -184,6 +207,7 @@ impl EventKind {
         Self::OpBegan,
         Self::OpEnded,
         Self::LogTruncated,
+        Self::LogLost,
         Self::DiskLow,
         Self::DiskFreed,
         Self::Gap,
@@ -203,6 +227,7 @@ impl EventKind {
             Self::OpBegan => "op.began",
             Self::OpEnded => "op.ended",
             Self::LogTruncated => "log.truncated",
+            Self::LogLost => "log.lost",
             Self::DiskLow => "disk.low",
             Self::DiskFreed => "disk.freed",
             Self::Gap => "gap",
@@ -232,8 +257,9 @@ impl Happened {
             Self::OpBegan { .. } => EventKind::OpBegan,
             Self::OpEnded { .. } => EventKind::OpEnded,
             Self::LogTruncated { .. } => EventKind::LogTruncated,
-            Self::DiskLow => EventKind::DiskLow,
-            Self::DiskFreed => EventKind::DiskFreed,
+            Self::LogLost { .. } => EventKind::LogLost,
+            Self::DiskLow { .. } => EventKind::DiskLow,
+            Self::DiskFreed { .. } => EventKind::DiskFreed,
             Self::Gap { .. } => EventKind::Gap,
             Self::GapBoot { .. } => EventKind::GapBoot,
         }

@@ -17,7 +17,7 @@ mod service;
 mod table;
 
 pub use errors::{error_object, failure_of};
-pub use event::{EventKind, EventRow, Follow, Following, Happened, WatchParams, WatchReport};
+pub use event::{Disk, EventKind, EventRow, Follow, Following, Happened, WatchParams, WatchReport};
 pub use methods::{Caller, Methods, Notification, Peer};
 pub use params::*;
 pub use results::*;

@@ -173,6 +173,8 @@ pub struct LogsParams {
     /// The unit.
     pub name: UnitName,
     /// How many lines: the last ones, or with `cursor` the next ones; 100 unless it is named, 10,000 at most.
+    /// The last lines are those of the newest run that wrote any, unless something is searched for
+    /// (`since`, `until`, `grep`, `level`): then those of all runs whose logs are kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lines: Option<u32>,
     /// Go on with what is written later, as `service.log` notifications. Needs a streaming

@@ -6,6 +6,7 @@
 pub mod daemon;
 pub mod deps;
 pub mod event;
+pub mod infra;
 pub mod op;
 
 use std::sync::Arc;
@@ -57,6 +58,7 @@ macro_rules! namespaces {
 namespaces! {
     "deps" deps::DepsApi;
     "event" event::EventApi;
+    "infra" infra::InfraApi;
     "op" op::OpApi;
     "rpc" daemon::RpcDaemonApi;
 }

@@ -13,7 +13,9 @@
 pub(crate) mod handover;
 mod notify;
 mod seat;
+mod serving;
 mod signals;
+mod watchdog;
 
 use std::{
     io::IsTerminal,
@@ -25,27 +27,25 @@ use std::{
     time::Duration,
 };
 
-use tokio::{
-    sync::{mpsc, watch},
-    task::JoinHandle,
-};
-use wharf_api::{Caller, ListParams, Methods, Peer, RpcMethods, ServiceApi, ServiceMethods};
-use wharf_engine::{Audited, End, Engine, Settings};
-use wharf_model::{ErrorKind, Failure, Phase};
+use tokio::{sync::mpsc, task::JoinHandle};
+use wharf_engine::{End, Engine, Settings};
+use wharf_model::{ErrorKind, Failure};
 use wharf_runtime::{Layout, redact::Redacting};
-use wharf_server::{Door, Leave, Limits, Server};
+use wharf_server::{Leave, Server};
 use wharf_services::Catalogue;
 
 use handover::{Given, Request, Taking, Terms};
 use notify::Notify;
 use seat::Seat;
+use serving::Serving;
 use signals::Quit;
+use watchdog::{attend, looked_at};
 
 /// How long the engine's loop may take for its last commit.
 const ENDS_WITHIN: Duration = Duration::from_secs(2);
-/// How long a first look at all recorded runs is waited for, before the service manager is told.
-const LOOKED_WITHIN: Duration = Duration::from_secs(30);
-const LOOK_AGAIN: Duration = Duration::from_millis(5);
+/// How long clients wait for a first look at all recorded runs, so that what runs is not told as unknown.
+const FIRST_LOOKS: Duration = Duration::from_millis(100);
+const LOOK_AGAIN: Duration = Duration::from_millis(2);
 
 /// What a daemon is started with.
 #[derive(Clone, Default)]
@@ -132,7 +132,10 @@ fn listen_to_events() {
     let filter = tracing_subscriber::EnvFilter::try_from_env("WHARF_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
     let colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-    let events = tracing_subscriber::fmt().with_env_filter(filter).with_writer(|| Redacting(std::io::stderr())).with_target(false);
+    let events = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(|| Redacting(std::io::stderr()))
+        .with_target(false);
     let as_json = std::env::var("WHARF_LOG_FORMAT").is_ok_and(|f| f == "json");
     // A second daemon in one process (a test) keeps the first one's listener.
     let _ = if as_json { events.json().try_init() } else { events.with_ansi(colours).try_init() };
@@ -158,6 +161,8 @@ impl Round<'_> {
         let (engine, mut end) = Engine::start(settings)?;
         self.take_the_seat(&mut seat)?;
         let (post, terms) = (handover::listen(&layout.sockets())?, self.terms(&seat));
+        // With very many runs some are still unknown then: an answer is better than none.
+        let _ = tokio::time::timeout(FIRST_LOOKS, looked_at(&engine)).await;
         let Seat { locks, doors, .. } = seat;
         let serving = Serving::begin(doors, &engine);
         let (requests, mut takers) = mpsc::channel(1);
@@ -264,55 +269,6 @@ impl Round<'_> {
     }
 }
 
-/// The sockets while they are served.
-struct Serving {
-    server: Arc<Server>,
-    leave: watch::Sender<Option<Leave>>,
-    doors: Vec<(String, JoinHandle<std::io::Result<Option<Door>>>)>,
-}
-
-impl Serving {
-    fn begin(doors: Vec<(String, Door)>, engine: &Engine) -> Self {
-        let server = Arc::new(Server::new(Limits::default()));
-        let (leave, leaving) = watch::channel(None);
-        let serve = |(name, door): (String, Door)| {
-            let (server, methods, leaving) = (server.clone(), methods(&name, engine), until_told(leaving.clone()));
-            (name, tokio::spawn(async move { server.serve_door(door, methods, leaving).await }))
-        };
-        let doors = doors.into_iter().map(serve).collect();
-        Self { server, leave, doors }
-    }
-
-    /// The doors that go on elsewhere: all of them or, where they are closed, none.
-    async fn leave(self, how: Leave) -> Vec<(String, Door)> {
-        self.leave.send_replace(Some(how));
-        let mut left = vec![];
-        for (name, served) in self.doors {
-            match served.await {
-                Ok(Ok(Some(door))) => left.push((name, door)),
-                Ok(Ok(None)) => {}
-                Ok(Err(e)) => tracing::error!("{name} could not be served: {e}"),
-                Err(e) => tracing::error!("{name} is not served any more: {e}"),
-            }
-        }
-        left
-    }
-}
-
-/// What is served at a socket: one arm a name of `seat::SOCKETS`.
-fn methods(name: &str, engine: &Engine) -> Arc<dyn Methods> {
-    let (api, health, card) = (Arc::new(engine.clone()), Engine::health_body, Engine::card);
-    if name == seat::RPC {
-        return Arc::new(Audited::new(engine, Arc::new(RpcMethods::new(api, health, card)), seat::RPC));
-    }
-    Arc::new(Audited::new(engine, Arc::new(ServiceMethods::new(api, health, card)), seat::SERVICE))
-}
-
-async fn until_told(mut leaving: watch::Receiver<Option<Leave>>) -> Leave {
-    // A sender that is gone means the end.
-    leaving.wait_for(Option::is_some).await.ok().and_then(|how| *how).unwrap_or(Leave::Close)
-}
-
 /// The loop's last commit is done when this returns: another daemon may begin.
 async fn quit_engine(engine: &Engine, end: End) -> Result<(), Failure> {
     engine.quit();
@@ -321,41 +277,6 @@ async fn quit_engine(engine: &Engine, end: End) -> Result<(), Failure> {
         Ok(Err(_)) => Ok(()),
         Err(_) => Err(Failure::new(ErrorKind::Timeout, "the engine's loop did not end in time")),
     }
-}
-
-/// Tells the service manager when all is served and looked at, and from then on that the loop lives.
-async fn attend(engine: Engine, notify: Notify, is_supervised: Arc<AtomicBool>) {
-    if !is_supervised.load(Ordering::SeqCst) {
-        return;
-    }
-    // A run that hangs in a look is no reason to call the daemon not ready.
-    let _ = tokio::time::timeout(LOOKED_WITHIN, looked_at(&engine)).await;
-    notify.ready(&status(&engine));
-    let Some(every) = notify::watchdog() else { return };
-    let mut ticks = tokio::time::interval(every);
-    loop {
-        ticks.tick().await;
-        // Through the loop and back: a loop that hangs is not spoken for.
-        if engine.answers().await {
-            notify.alive(&status(&engine));
-        }
-    }
-}
-
-async fn looked_at(engine: &Engine) {
-    let caller = Caller { peer: Peer { uid: 0, gid: 0, pid: 0 }, stream: None, client: None };
-    while engine
-        .list(&caller, ListParams::default())
-        .await
-        .is_ok_and(|rows| rows.iter().any(|r| r.status == Phase::Unknown))
-    {
-        tokio::time::sleep(LOOK_AGAIN).await;
-    }
-}
-
-fn status(engine: &Engine) -> String {
-    let daemon = engine.daemon();
-    format!("{} of {} units run", daemon.units_running, daemon.units)
 }
 
 /// A task that ends with its owner.

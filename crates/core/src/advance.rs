@@ -177,6 +177,7 @@ impl Core {
         };
         let Some(unit) = self.units.get_mut(name) else { return false };
         unit.last_error = Some(reason.message.clone());
+        unit.hopeless = hopeless;
         unit.life = Life::Waiting { reason: reason.clone() };
         if hopeless && unit.op.is_some() {
             self.fail(now, name, reason, fx);
@@ -197,6 +198,7 @@ impl Core {
         unit.done = false;
         unit.used = false;
         unit.leaving = None;
+        unit.launched = false;
         unit.notified = false;
         unit.status_text = None;
         unit.log_fault = None;
@@ -261,7 +263,15 @@ impl Core {
             fx.notices.push(Notice::Ended { unit: name.clone(), run, exit, reason });
         }
         match cause {
-            Cause::Asked | Cause::Need { .. } | Cause::Idle => unit.last_error = None,
+            Cause::Need { unit: need } => {
+                unit.last_error = None;
+                if self.starts_by(name, run) {
+                    let text = format!("{name} needs {need}, which was asked to stop meanwhile");
+                    let told = Failure::new(ErrorKind::Conflict, text).hint(format!("wharf start {need}"));
+                    self.fail(now, name, told, fx);
+                }
+            }
+            Cause::Asked | Cause::Idle => unit.last_error = None,
             Cause::Done => {
                 unit.last_error = None;
                 unit.done = true;

@@ -50,7 +50,10 @@ impl Core {
         if timer != Timer::Retry && unit.life.run() != Some(run) {
             return;
         }
-        fx.touched.insert(name.clone());
+        if timer != Timer::Probe {
+            // That it is asked changes nothing that anybody sees.
+            fx.touched.insert(name.clone());
+        }
         match (timer, &mut unit.life) {
             (Timer::Probe, Life::Starting { .. } | Life::Up { .. }) if !unit.probing => {
                 unit.probing = true;
@@ -113,13 +116,17 @@ impl Core {
     /// A wait is over: it starts, if what it needs is there. `advance` sees to that.
     pub(crate) fn retry(&mut self, now: Now, name: &UnitName, fx: &mut Effects) {
         self.use_needs(name);
-        match self.needs_of(name) {
-            Needs::Met => drop(self.launch(now, name, fx)),
-            Needs::Coming(reason) | Needs::Missing(reason) => {
-                if let Some(unit) = self.units.get_mut(name) {
-                    unit.life = Life::Waiting { reason };
-                }
+        let (reason, hopeless) = match self.needs_of(name) {
+            Needs::Met => {
+                self.launch(now, name, fx);
+                return;
             }
+            Needs::Coming(reason) => (reason, false),
+            Needs::Missing(reason) => (reason, true),
+        };
+        if let Some(unit) = self.units.get_mut(name) {
+            unit.hopeless = hopeless;
+            unit.life = Life::Waiting { reason };
         }
     }
 

@@ -171,12 +171,15 @@ impl Core {
 
     fn launched(&mut self, now: Now, name: &UnitName, run: RunId, made: i32, fx: &mut Effects) {
         let Some(unit) = self.units.get_mut(name) else { return };
+        // Told twice, or after its end.
+        let ended = matches!(unit.life, Life::Stopping { exit: Some(_), .. });
+        if std::mem::replace(&mut unit.launched, true) || ended {
+            return;
+        }
         match &mut unit.life {
-            // Told twice.
-            Life::Starting { pid: Some(_), .. } | Life::Stopping { pid: Some(_), .. } => {}
-            Life::Stopping { exit: Some(_), .. } => {}
             Life::Starting { pid, since_ms, .. } => {
-                *pid = Some(made);
+                // The program may have named its main process before.
+                pid.get_or_insert(made);
                 let lived_ms = now.boot_ms.saturating_sub(*since_ms);
                 let wait_ms = unit.policy.ready_after_ms.saturating_sub(lived_ms);
                 match (unit.policy.notify, unit.policy.is_probed()) {
@@ -195,7 +198,7 @@ impl Core {
             }
             Life::Stopping { pid, killed, until_ms, .. } => {
                 // It was asked to end before there was anything to ask: its time begins now.
-                *pid = Some(made);
+                pid.get_or_insert(made);
                 *killed = false;
                 let until = now.boot_ms.saturating_add(unit.policy.stop_timeout_ms);
                 *until_ms = until;

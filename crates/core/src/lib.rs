@@ -27,7 +27,10 @@ mod needs;
 mod notified;
 mod unit;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use wharf_model::{ErrorKind, Failure, OpId, OpOutcome, Operation, RunId, UnitName};
 
@@ -147,8 +150,8 @@ impl Core {
         for name in &fx.touched {
             let Some(unit) = self.units.get_mut(name) else { continue };
             let saved = unit.saved();
-            if unit.last_saved.as_ref() != Some(&saved) {
-                unit.last_saved = Some(saved.clone());
+            if unit.last_saved.as_deref() != Some(&saved) {
+                unit.last_saved = Some(Arc::new(saved.clone()));
                 fx.records.push(Record::Unit(Box::new(saved)));
             }
         }

@@ -4,6 +4,8 @@
 //! need is only waited for while it is on its way. Waiting has no clock: a unit is woken when one
 //! that it needs changes, since [`Core::settle`] touches the neighbours of whatever changed.
 
+use std::collections::BTreeSet;
+
 use wharf_model::{ErrorKind, Failure, Phase, UnitName, Want};
 
 use crate::{Cause, Core, Effects, Life, Notice};
@@ -68,10 +70,9 @@ impl Core {
                 Needs::Missing(wait(&phase, format!("wharf start {need}")))
             }
             Life::Idle | Life::Stopping { .. } => Needs::Coming(wait(&phase, see)),
-            Life::Waiting { reason } => match self.needs_of(&other.name) {
-                Needs::Met | Needs::Coming(_) => Needs::Coming(wait(&phase, see)),
-                Needs::Missing(_) => Needs::Missing(wait(&phase, see).cause(&reason.message)),
-            },
+            // It has looked at its own needs, and looks again whenever one of them moves.
+            Life::Waiting { reason } if other.hopeless => Needs::Missing(wait(&phase, see).cause(&reason.message)),
+            Life::Waiting { .. } => Needs::Coming(wait(&phase, see)),
             Life::Blocked { reason, .. } | Life::Failed { reason, .. } => {
                 Needs::Missing(wait(&phase, see).cause(&reason.message))
             }
@@ -80,18 +81,22 @@ impl Core {
 
     /// Wants what it needs, and what that needs. Names the unit that stands in the way.
     pub(crate) fn pull(&mut self, name: &UnitName) -> Result<(), Failure> {
-        let mut todo: Vec<UnitName> = self.required(name);
-        while let Some(need) = todo.pop() {
+        // First all are looked at: a refusal leaves nothing behind.
+        let mut all: Vec<UnitName> = self.required(name);
+        let mut known: BTreeSet<UnitName> = all.iter().cloned().collect();
+        let mut at = 0;
+        while let Some(need) = all.get(at).cloned() {
+            if self.units.get(&need).is_some_and(|unit| unit.want == Want::Retired) {
+                return Err(Failure::new(ErrorKind::Conflict, format!("{name} needs {need}, which is retired"))
+                    .hint(format!("wharf install {need} takes it back")));
+            }
+            all.extend(self.required(&need).into_iter().filter(|next| known.insert(next.clone())));
+            at += 1;
+        }
+        for need in all {
             let Some(unit) = self.units.get_mut(&need) else { continue };
-            match unit.want {
-                Want::Retired => {
-                    return Err(Failure::new(ErrorKind::Conflict, format!("{name} needs {need}, which is retired"))
-                        .hint(format!("wharf install {need} takes it back")));
-                }
-                Want::Down if unit.is_placed() => {
-                    unit.want = if unit.policy.on_demand.is_some() { Want::OnDemand } else { Want::Up };
-                }
-                Want::Up | Want::Down | Want::OnDemand => {}
+            if unit.want == Want::Down && unit.is_placed() {
+                unit.want = if unit.policy.on_demand.is_some() { Want::OnDemand } else { Want::Up };
             }
             unit.held = false;
             // A job that is done serves; another's work is wanted again.
@@ -102,8 +107,7 @@ impl Core {
                 unit.life = Life::Idle;
             }
             unit.used |= unit.want == Want::OnDemand && unit.life == Life::Idle;
-            self.woken.push(need.clone());
-            todo.extend(self.required(&need));
+            self.woken.push(need);
         }
         Ok(())
     }
@@ -126,7 +130,7 @@ impl Core {
 
     /// A ring of needs through this unit, were it to have these: `a -> b -> a`.
     pub(crate) fn cycle(&self, name: &UnitName, needs: &[wharf_model::Need]) -> Option<String> {
-        let mut seen = std::collections::BTreeSet::new();
+        let mut seen = BTreeSet::new();
         let mut path = vec![name.clone()];
         needs.iter().find_map(|need| self.way_back(&need.unit, name, &mut path, &mut seen))
     }
@@ -136,7 +140,7 @@ impl Core {
         at: &UnitName,
         goal: &UnitName,
         path: &mut Vec<UnitName>,
-        seen: &mut std::collections::BTreeSet<UnitName>,
+        seen: &mut BTreeSet<UnitName>,
     ) -> Option<String> {
         path.push(at.clone());
         if at == goal {

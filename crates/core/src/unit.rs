@@ -219,6 +219,8 @@ pub(crate) struct Shown {
     busy: bool,
     held: bool,
     used: bool,
+    rests: bool,
+    hopeless: bool,
 }
 
 /// A unit.
@@ -262,6 +264,10 @@ pub struct Unit {
     pub(crate) used: bool,
     /// A unit that it needs is being stopped: it goes first.
     pub(crate) leaving: Option<UnitName>,
+    /// It waits for what waiting alone will not bring.
+    pub(crate) hopeless: bool,
+    /// The run's main process was made, as was told.
+    pub(crate) launched: bool,
     /// The program has said that it is ready (sd_notify's READY).
     pub(crate) notified: bool,
     /// When the program last said that it is alive, and how often it must, by the boot clock and in milliseconds.
@@ -283,7 +289,7 @@ pub struct Unit {
     /// Deaths that still count.
     pub deaths: Deaths,
     /// Ended operations, oldest first.
-    pub ops: VecDeque<Operation>,
+    pub ops: Arc<VecDeque<Operation>>,
     pub(crate) op: Option<Op>,
     pub(crate) waiting: VecDeque<(Ticket, Ask)>,
     pub(crate) probing: bool,
@@ -292,7 +298,7 @@ pub struct Unit {
     pub(crate) told: Phase,
     /// What its neighbours last looked at.
     pub(crate) shown: Shown,
-    pub(crate) last_saved: Option<Saved>,
+    pub(crate) last_saved: Option<Arc<Saved>>,
 }
 
 /// The part of a unit that survives the daemon.
@@ -349,6 +355,8 @@ impl Unit {
             log_fault: None,
             used: false,
             leaving: None,
+            hopeless: false,
+            launched: false,
             notified: false,
             watchdog: None,
             started_at_ms: None,
@@ -359,7 +367,7 @@ impl Unit {
             last_healthy_at_ms: None,
             last_error: None,
             deaths: Deaths::default(),
-            ops: VecDeque::new(),
+            ops: Arc::default(),
             op: None,
             waiting: VecDeque::new(),
             probing: false,
@@ -413,7 +421,7 @@ impl Unit {
         unit.last_restart_ms = saved.last_restart_ms;
         unit.last_exit = saved.last_exit.clone();
         unit.deaths = saved.deaths.clone();
-        unit.last_saved = Some(saved);
+        unit.last_saved = Some(Arc::new(saved));
         unit.told = unit.phase();
         unit
     }
@@ -496,6 +504,8 @@ impl Unit {
             busy: self.op.is_some(),
             held: self.held,
             used: self.used,
+            rests: self.rests(),
+            hopeless: self.hopeless,
         }
     }
 
@@ -596,10 +606,11 @@ impl Unit {
     }
 
     pub(crate) fn remember(&mut self, op: Operation) {
-        if self.ops.len() == OPS_KEPT {
-            self.ops.pop_front();
+        let ops = Arc::make_mut(&mut self.ops);
+        if ops.len() == OPS_KEPT {
+            ops.pop_front();
         }
-        self.ops.push_back(op);
+        ops.push_back(op);
     }
 
     /// The operation that is under way.

@@ -18,7 +18,7 @@ use wharf_runtime::{
 };
 use wharf_services::{Context, Wanted};
 
-use crate::{engine::Shared, hearing};
+use crate::{defer, engine::Shared, hearing};
 
 /// In a run's folder: the unit as it was when the run began.
 pub const UNIT_FILE: &str = "unit.json";
@@ -90,7 +90,6 @@ pub fn boot(shared: &Arc<Shared>, first: &Effects, mut left_over: Vec<(UnitName,
         end_strangers(&shared, left_over).await;
         secrets.settle(&shared);
         shared.tell(Fact::Booted);
-        learn_known(&shared).await;
     });
 }
 
@@ -109,13 +108,6 @@ impl Secrets {
                 shared.hands.credentials().remove(run);
             }
         }
-    }
-}
-
-/// Old logs may hold what no run of this daemon was given.
-async fn learn_known(shared: &Shared) {
-    for unit in shared.world.load_full().values() {
-        shared.hands.credentials().learn_known(&unit.name, &unit.policy.secrets).await;
     }
 }
 
@@ -273,10 +265,15 @@ async fn open_ports(
 async fn make_run(shared: &Arc<Shared>, unit: &Unit, cx: &mut Context) -> Result<(i32, LiveRun), Failure> {
     let service = shared.service(&unit.name).map_err(|_| not_known(&unit.name))?.clone();
     shared.layout.create_unit(&unit.name)?;
+    defer::to_others(cx).await?;
     let knocked = shared.doorman.make_way(&unit.name).await;
-    let (ports_for, chooser) = (unit.clone(), shared.clone());
-    let chosen = tokio::task::spawn_blocking(move || choose_ports(&chooser, &ports_for));
-    cx.ports = chosen.await.map_err(|e| Failure::new(ErrorKind::Internal, e.to_string()))??;
+    // A unit without ports is not sent to another thread to find that out.
+    cx.ports = BTreeMap::new();
+    if !unit.wishes.is_empty() {
+        let (ports_for, chooser) = (unit.clone(), shared.clone());
+        let chosen = tokio::task::spawn_blocking(move || choose_ports(&chooser, &ports_for));
+        cx.ports = chosen.await.map_err(|e| Failure::new(ErrorKind::Internal, e.to_string()))??;
+    }
     let sockets = open_ports(shared, unit, &cx.ports, knocked).await?;
     shared.hands.give_sockets(cx.run.unwrap_or(RunId(0)), sockets);
     let made = service.start(cx).await?;

@@ -24,7 +24,7 @@ use std::{
 
 use async_trait::async_trait;
 use tokio::{sync::watch, time::timeout};
-use wharf_api::{EventRow, Follow, Following, Happened, WatchParams, WatchReport};
+use wharf_api::{Disk, EventRow, Follow, Following, Happened, WatchParams, WatchReport};
 use wharf_model::{ErrorKind, Failure, RunId, UnitName};
 
 use crate::turn;
@@ -159,7 +159,8 @@ impl Bus {
     /// Whether there is room on the state database's disk: a change is an event.
     pub fn disk(&self, has_room: bool) {
         if self.is_disk_low.swap(!has_room, Ordering::Relaxed) == has_room {
-            let happened = if has_room { Happened::DiskFreed } else { Happened::DiskLow };
+            let disk = Disk::State;
+            let happened = if has_room { Happened::DiskFreed { disk } } else { Happened::DiskLow { disk } };
             self.publish([News { unit: None, run: None, happened }]);
         }
     }

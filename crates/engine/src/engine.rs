@@ -169,17 +169,18 @@ impl Engine {
         let newest_dir = left_over.iter().map(|(_, run)| run.0).max().unwrap_or(0);
         let next_run = restored.next_run.max(newest_dir).max(newest_log(&layout));
         let ops = OpsLog::open(layout.state(), &restored.ops);
-        let bus = Bus::new(rpc::boot()?);
+        let bus = Arc::new(Bus::new(rpc::boot()?));
         let audit = AuditLog::open(layout.state(), bus.boot());
         let (core, first) = Core::restore(restored.units, restored.ops, next_run, restored.next_op);
 
         let (mail, letters) = mpsc::channel();
         let (progress, _) = broadcast::channel(256);
-        let logs = keeping::start(&layout, mail.clone())?;
+        let logs = keeping::start(&layout, mail.clone(), bus.clone())?;
         let told = progress.clone();
         // A progress that nobody listens to is no loss.
         let on_progress = move |unit: &UnitName, p: Progress| drop(told.send((unit.clone(), p)));
         let hands = RealHands::new(layout.clone(), launcher.clone(), own_binary, on_progress);
+        hands.credentials().learn_again(core.units().map(|u| (u.name.clone(), u.policy.clone())));
         let world: World = core.units().map(|u| (u.name.clone(), Arc::new(u.clone()))).collect();
         let shared = Arc::new(Shared {
             layout,
@@ -192,7 +193,7 @@ impl Engine {
             logs,
             mail,
             progress,
-            bus: Arc::new(bus),
+            bus,
             ops,
             audit,
             tasks: Handle::current(),

@@ -3,6 +3,8 @@
 use serde_json::{Map, Value, json};
 use wharf_model::{ErrorKind, Failure, Policy, Preset, UnitName};
 
+use crate::defer::Other;
+
 /// What an operator changed so far, with new changes laid over it: null takes a field back.
 pub fn changed(kept: &Value, given: Option<Value>) -> Value {
     let mut all = if kept.is_object() { kept.clone() } else { json!({}) };
@@ -105,6 +107,12 @@ fn sound(name: &UnitName, policy: &Policy) -> Result<(), Failure> {
     }
     if let Some(schedule) = &policy.schedule {
         wharf_runtime::calendar::Schedule::parse(schedule).map_err(|f| f.about(name))?;
+    }
+    if let Some(defer) = policy.defer.as_deref().filter(|text| Other::parse(text).is_none()) {
+        return wrong(
+            format!("defer: {defer:?} names no other supervisor"),
+            "systemd:UNIT, systemd-user:UNIT or pid_file:PATH",
+        );
     }
     if policy.schedule.is_some() && policy.on_demand.is_some() {
         return wrong("on_demand: a unit with a schedule does not run on demand".into(), "leave one of them out");

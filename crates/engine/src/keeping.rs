@@ -6,21 +6,26 @@ use std::{
     time::Duration,
 };
 
+use wharf_api::{Disk, Happened};
 use wharf_core::Fact;
-use wharf_model::Failure;
+use wharf_model::{Failure, RunId, UnitName};
 use wharf_runtime::{
     Layout,
     logs::{LogKeeper, News, Target},
 };
 
-use crate::{engine::Shared, turn::Mail};
+use crate::{
+    bus::{self, Bus},
+    engine::Shared,
+    turn::Mail,
+};
 
 /// Units change in bursts: the keeper is told once for each.
 const BURST: Duration = Duration::from_millis(20);
 
 /// Starts the keeper. Call it inside a tokio runtime.
-pub fn start(layout: &Layout, mail: mpsc::Sender<Mail>) -> Result<LogKeeper, Failure> {
-    let keeper = LogKeeper::start(layout.all_logs().to_owned(), move |news| match news {
+pub fn start(layout: &Layout, mail: mpsc::Sender<Mail>, bus: Arc<Bus>) -> Result<LogKeeper, Failure> {
+    let keeper = LogKeeper::start(layout.all_logs().to_owned(), move |news| match told(&bus, news) {
         News::Fault { unit, run, line } => {
             // An engine that has ended is told in vain.
             let _ = mail.send(Mail::Fact(Fact::LogFault { unit, run, line }));
@@ -39,6 +44,23 @@ pub fn start(layout: &Layout, mail: mpsc::Sender<Mail>) -> Result<LogKeeper, Fai
         }
     });
     keeper.map_err(|e| Failure::from(e).while_doing("look after the logs"))
+}
+
+/// Puts what was found on the bus.
+fn told(bus: &Bus, news: News) -> News {
+    let about = |unit: &UnitName, run: RunId, happened| bus::News { unit: Some(unit.clone()), run: Some(run), happened };
+    let alone = |happened| bus::News { unit: None, run: None, happened };
+    match &news {
+        // It becomes a phase, and is told as one.
+        News::Fault { .. } => {}
+        News::Truncated { unit, run, bytes } => {
+            bus.publish([about(unit, *run, Happened::LogTruncated { bytes: *bytes })]);
+        }
+        News::Lost { unit, run, bytes } => bus.publish([about(unit, *run, Happened::LogLost { bytes: *bytes })]),
+        News::Space { is_scarce: true, .. } => bus.publish([alone(Happened::DiskLow { disk: Disk::Logs })]),
+        News::Space { is_scarce: false, .. } => bus.publish([alone(Happened::DiskFreed { disk: Disk::Logs })]),
+    }
+    news
 }
 
 /// Tells the keeper of each change, for as long as the engine lives.

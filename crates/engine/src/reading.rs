@@ -124,6 +124,8 @@ fn query(p: &LogsParams) -> Result<Query, Failure> {
         grep,
         level: p.level,
         run: p.run,
+        // A search goes through all that is kept; the last lines are those of the life that goes on.
+        is_newest_only: p.since.is_none() && p.until.is_none() && p.grep.is_none() && p.level.is_none(),
         ..Query::default()
     })
 }

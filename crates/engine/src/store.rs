@@ -10,7 +10,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use rusqlite::{Connection, ErrorCode, OptionalExtension, params};
+use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, params};
 use wharf_core::{Record, Saved};
 use wharf_model::{ErrorKind, Failure, Operation};
 
@@ -208,6 +208,18 @@ impl Store {
         }
         self.has_reserve
     }
+}
+
+/// The installation's name and its units, without changing a byte. For who looks beside a daemon, or without one.
+pub fn peek(path: &Path) -> Result<(Option<String>, Vec<Saved>), StoreFailure> {
+    let db = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+    db.busy_timeout(std::time::Duration::from_secs(2))?;
+    let found: i64 = db.pragma_query_value(None, "user_version", |r| r.get(0))?;
+    if found > SCHEMA_VERSION {
+        return Err(StoreFailure::Newer { found });
+    }
+    let store = Store { db, reserve: path.with_extension("reserve"), has_reserve: true };
+    Ok((store.meta("installation")?, store.restore()?.units))
 }
 
 fn write_record(tx: &Connection, record: &Record) -> Result<(), StoreFailure> {

@@ -11,7 +11,7 @@ use std::{
 };
 
 use tokio::sync::oneshot;
-use wharf_core::{Act, Answer, Ask, Core, Effects, Event, Fact, Notice, Now, Ticket};
+use wharf_core::{Act, Answer, Ask, Core, Effects, Event, Fact, Notice, Now, Ticket, Unit};
 use wharf_model::{Failure, Operation, Phase, UnitName};
 
 use crate::{acts, engine::Shared, news, redaction, store::Store};
@@ -158,7 +158,12 @@ impl Turn {
             return;
         }
         let mut world = (**self.shared.world.load()).clone();
+        let mut moved = false;
         for name in touched {
+            moved |= match (world.get(&name), self.core.unit(&name)) {
+                (Some(before), Some(now)) => has_moved(before, now),
+                (before, now) => before.is_some() || now.is_some(),
+            };
             match self.core.unit(&name) {
                 Some(unit) => world.insert(name, Arc::new(unit.clone())),
                 None => world.remove(&name),
@@ -166,8 +171,21 @@ impl Turn {
         }
         let turns = self.shared.turns.fetch_add(1, Ordering::Relaxed);
         self.shared.world.store(Arc::new(world));
-        self.shared.published.send_replace(turns + 1);
+        if moved {
+            self.shared.published.send_replace(turns + 1);
+        }
     }
+}
+
+/// Whether more than a probe's answer is new: then those who follow all units look at them. A thousand
+/// units answer two hundred probes in a second.
+fn has_moved(before: &Unit, now: &Unit) -> bool {
+    let id = |unit: &Unit| unit.busy_with().map(|(id, _)| id);
+    std::mem::discriminant(&before.life) != std::mem::discriminant(&now.life)
+        || before.life.run() != now.life.run()
+        || (before.want, before.held, id(before)) != (now.want, now.held, id(now))
+        || !Arc::ptr_eq(&before.policy, &now.policy)
+        || (&before.wishes, &before.ports) != (&now.wishes, &now.ports)
 }
 
 enum Read {

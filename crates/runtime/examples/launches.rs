@@ -10,7 +10,7 @@ use std::{
 };
 
 use wharf_model::{Failure, RunId, UnitName};
-use wharf_runtime::launch::{Launcher, LiveRun, RunPlan};
+use wharf_runtime::launch::{Found, Launcher, LiveRun, RunPlan};
 
 #[tokio::main]
 async fn main() -> Result<(), Failure> {
@@ -25,6 +25,7 @@ async fn main() -> Result<(), Failure> {
     let lives = through_launcher(&launcher, runs, &dir).await?;
     shims(&lives);
 
+    adoption(&launcher, &dir).await?;
     replacement(&launcher, &dir).await?;
     let began = Instant::now();
     for live in &lives {
@@ -84,6 +85,19 @@ async fn through_launcher(launcher: &Launcher, runs: u64, dir: &Path) -> Result<
         us(theirs, runs)
     );
     Ok(lives)
+}
+
+/// What a new daemon does with the runs of the last one.
+async fn adoption(launcher: &Launcher, dir: &Path) -> Result<(), Failure> {
+    let next = Launcher::with_tier(dir.join("runs"), dir.join("shim"), launcher.tier())?;
+    let began = Instant::now();
+    let runs = next.runs()?;
+    let mut alive = 0;
+    for (unit, run) in &runs {
+        alive += u64::from(matches!(next.find(unit, *run).await, Found::Alive(_)));
+    }
+    println!("adopted: {alive} of {}, {:.0} µs each", runs.len(), each(began.elapsed(), runs.len() as u64));
+    Ok(())
 }
 
 /// From `kill -9` of a program to its replacement, one at a time.

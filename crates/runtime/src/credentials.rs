@@ -12,6 +12,7 @@ use std::{
     fs, io,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use wharf_model::{ErrorKind, Failure, Policy, RunId, SecretRef, UnitName};
@@ -23,6 +24,9 @@ use crate::{account::Account, layout::Layout, redact::redactor};
 
 /// The variable by which a program finds its secrets.
 pub const VARIABLE: &str = "CREDENTIALS_DIRECTORY";
+
+/// How long the files of secrets may hold up the daemon's start.
+const LEARN_TIME: Duration = Duration::from_secs(1);
 
 /// The folders of one installation's runs.
 #[derive(Debug)]
@@ -122,25 +126,33 @@ impl Credentials {
         variables
     }
 
-    /// What an earlier daemon delivered is not seen either.
-    pub fn learn_again(&self, run: RunId) {
-        let Some(entries) = self.folder(run).and_then(|folder| fs::read_dir(folder).ok()) else { return };
-        for file in entries.flatten() {
-            if let Ok(value) = fs::read(file.path()).map(Zeroizing::new) {
-                redactor().learn(&value);
+    /// What an earlier daemon delivered, and what can be read again without running anything, is known before
+    /// anybody asks: live runs print it, and old logs may hold it. A file that cannot be read in time is passed over.
+    pub fn learn_again(&self, units: impl IntoIterator<Item = (UnitName, Arc<Policy>)>) {
+        for (_, folder) in self.runs() {
+            for file in fs::read_dir(folder).into_iter().flatten().flatten() {
+                if let Ok(value) = fs::read(file.path()).map(Zeroizing::new) {
+                    redactor().learn(&value);
+                }
             }
         }
-    }
-
-    /// What can be read again without running anything: old logs may hold it.
-    pub async fn learn_known(&self, unit: &UnitName, secrets: &BTreeMap<String, SecretRef>) {
-        for (name, from) in secrets {
-            let Ok(reference) = Reference::parse(&from.from) else { continue };
-            if reference.is_at_rest(unit, name, &self.secrets)
-                && let Ok(value) = reference.read(unit, name, &self.secrets).await
-            {
-                redactor().learn(&value);
+        let secrets = self.secrets.clone();
+        let units: Vec<_> = units.into_iter().filter(|(_, policy)| !policy.secrets.is_empty()).collect();
+        let (done, is_done) = std::sync::mpsc::channel();
+        // A thread of its own: a file on a server that does not answer must not hold up the daemon.
+        std::thread::spawn(move || {
+            for (unit, policy) in &units {
+                for (name, from) in &policy.secrets {
+                    let reference = Reference::parse(&from.from).ok();
+                    if let Some(value) = reference.and_then(|reference| reference.at_rest(unit, name, &secrets)) {
+                        redactor().learn(&value);
+                    }
+                }
             }
+            let _ = done.send(());
+        });
+        if is_done.recv_timeout(LEARN_TIME).is_err() {
+            tracing::warn!("not every secret could be read in time: old logs may show those that were not");
         }
     }
 

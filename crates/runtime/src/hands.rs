@@ -90,7 +90,6 @@ impl RealHands {
 
     /// Takes over a run that an earlier daemon made.
     pub fn adopt(&self, run: RunId, live: LiveRun) {
-        self.credentials.learn_again(run);
         self.registry().insert(run, live);
     }
 
@@ -384,7 +383,7 @@ impl Hands for RealHands {
             self.ears().insert(run, Ear::new(socket, true, live.clone())?);
         }
         let pid = live.pid();
-        self.registry().insert(run, live);
+        self.adopt(run, live);
         if let Some(secrets) = secrets {
             secrets.keep();
         }

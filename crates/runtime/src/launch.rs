@@ -24,6 +24,7 @@ mod line;
 mod live;
 mod members;
 mod oom;
+mod seen;
 mod start;
 mod watched;
 
@@ -39,6 +40,7 @@ use wharf_model::{ErrorKind, Exit, Failure, Limits, RunId, UnitName};
 pub use containment::Tier;
 pub use limits::{Abilities, By};
 pub use live::LiveRun;
+pub use seen::Seen;
 
 use folder::RunFolder;
 use limits::Means;

@@ -4,7 +4,7 @@
 //! one. It refuses to know which unit wants which port.
 
 use std::{
-    collections::{BTreeSet, HashSet},
+    collections::{BTreeSet, HashMap, HashSet},
     fmt, fs,
     io::{self, ErrorKind as Io},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener},
@@ -50,6 +50,13 @@ impl fmt::Display for Holder {
 }
 
 impl Holder {
+    fn of_process(mut self, pid: i32) -> Self {
+        self.pid = Some(pid);
+        self.command = fs::read_to_string(format!("/proc/{pid}/comm")).ok().map(|c| c.trim().to_owned());
+        self.belongs_to = fs::read_to_string(format!("/proc/{pid}/cgroup")).ok().and_then(|c| owner_in(&c));
+        self
+    }
+
     /// Why `unit` cannot have its port of this name.
     pub fn failure(&self, unit: &UnitName, name: &str) -> Failure {
         let Self { port, error, .. } = self;
@@ -84,11 +91,39 @@ pub fn holder(port: u16) -> Option<Holder> {
     let socket = listening().into_iter().find(|s| s.address.port() == port)?;
     let mut holder = Holder { port, uid: Some(socket.uid), ..Holder::default() };
     if let Some(pid) = pids().into_iter().find(|pid| sockets_of(*pid).contains(&socket.inode)) {
-        holder.pid = Some(pid);
-        holder.command = fs::read_to_string(format!("/proc/{pid}/comm")).ok().map(|c| c.trim().to_owned());
-        holder.belongs_to = fs::read_to_string(format!("/proc/{pid}/cgroup")).ok().and_then(|c| owner_in(&c));
+        holder = holder.of_process(pid);
     }
     Some(holder)
+}
+
+/// Somebody who listens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listener {
+    /// Where.
+    pub address: SocketAddr,
+    /// Which socket: two on one port are two.
+    pub inode: u64,
+    /// The processes that hold it, as far as they can be seen.
+    pub pids: Vec<i32>,
+    /// Who it is, for people.
+    pub holder: Holder,
+}
+
+/// Everybody who listens on this machine. Reads all of /proc: some milliseconds.
+pub fn table() -> Vec<Listener> {
+    let mut holders: HashMap<u64, Vec<i32>> = HashMap::new();
+    for pid in pids() {
+        for inode in sockets_of(pid) {
+            holders.entry(inode).or_default().push(pid);
+        }
+    }
+    let mut named = |socket: Listening| {
+        let pids = holders.remove(&socket.inode).unwrap_or_default();
+        let holder = Holder { port: socket.address.port(), uid: Some(socket.uid), ..Holder::default() };
+        let holder = pids.first().map_or(holder.clone(), |pid| holder.of_process(*pid));
+        Listener { address: socket.address, inode: socket.inode, pids, holder }
+    };
+    listening().into_iter().map(&mut named).collect()
 }
 
 /// Where these processes listen.

@@ -2,7 +2,7 @@
 //!
 //! It owns every value that a secret had while this process lives, in the forms in which it is likely to
 //! be printed: as it is, escaped in JSON, in base64 (at each of the three offsets, so that `user:password`
-//! is found too) and percent-encoded. It refuses to know where values come from and who reads what is left.
+//! is found too) and percent-encoded or in hex. It refuses to know where values come from and who reads what is left.
 //!
 //! A secret of several lines is looked for line by line, as logs are read. What is shorter than eight bytes
 //! is not looked for: it would be found in innocent text.
@@ -161,8 +161,15 @@ fn forms(value: &[u8]) -> BTreeSet<String> {
             let once = escaped(line);
             add(&escaped(&once));
             add(&once);
-            add(&percent(line, false));
-            add(&percent(line, true));
+            for plain in PLAIN_IN_URLS {
+                let capital = percent(line, plain);
+                add(&capital.replace("%20", "+"));
+                add(&small(&capital));
+                add(&capital);
+            }
+            let hex = crate::secret::hex(line.as_bytes());
+            add(&hex.to_uppercase());
+            add(&hex);
         }
     }
     for whole in [value, trimmed] {
@@ -192,15 +199,24 @@ fn escaped(text: &str) -> String {
     quoted.trim_start_matches('"').strip_suffix('"').map_or(quoted.clone(), str::to_owned)
 }
 
-/// As in a URL: what is not unreserved is escaped, in capital letters or in small ones.
-fn percent(text: &str, is_small: bool) -> String {
-    text.bytes()
-        .map(|b| match b {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => char::from(b).to_string(),
-            b if is_small => format!("%{b:02x}"),
-            b => format!("%{b:02X}"),
-        })
-        .collect()
+/// What stays as it is in a URL, by who makes it: nothing, RFC 3986, `encodeURIComponent`, `encodeURI`.
+const PLAIN_IN_URLS: [Option<&str>; 4] = [None, Some("-_.~"), Some("-_.~!'()*"), Some("-_.~!'()*;,/?:@&=+$#")];
+
+/// As in a URL, in capital letters.
+fn percent(text: &str, plain: Option<&str>) -> String {
+    let is_plain = |b: u8| plain.is_some_and(|more| b.is_ascii_alphanumeric() || more.as_bytes().contains(&b));
+    let escaped = |b: u8| if is_plain(b) { char::from(b).to_string() } else { format!("%{b:02X}") };
+    text.bytes().map(escaped).collect()
+}
+
+/// The same with small letters behind each `%`.
+fn small(capital: &str) -> String {
+    let mut since = 3;
+    let lowered = |c: char| {
+        since = if c == '%' { 0 } else { since + 1 };
+        if (1..=2).contains(&since) { c.to_ascii_lowercase() } else { c }
+    };
+    capital.chars().map(lowered).collect()
 }
 
 /// In both alphabets, and at each offset: what is the same whatever stands before and behind it.

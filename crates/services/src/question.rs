@@ -137,9 +137,9 @@ struct Both {
 #[expect(dead_code, reason = "its schema is what is wanted")]
 enum Written {
     /// One question for all times.
-    One(Question),
+    One(Box<Question>),
     /// One for ready, one for later.
-    Both(Both),
+    Both(Box<Both>),
 }
 
 impl JsonSchema for Questions {

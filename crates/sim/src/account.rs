@@ -74,6 +74,13 @@ impl Account {
         }
     }
 
+    /// It is started because somebody asked.
+    pub fn invited(&mut self, name: &UnitName) {
+        if let Some(deaths) = self.0.get_mut(name) {
+            deaths.last = None;
+        }
+    }
+
     /// A run's processes are made: were there too many before it?
     pub fn made(&mut self, name: &UnitName, unit: &Unit, now: u64) -> Result<(), Broken> {
         let deaths = self.0.entry(name.clone()).or_default();

@@ -63,7 +63,7 @@ fn policy(chance: &mut Chance, number: u64, units: u64, needs: u64) -> Policy {
     }
     policy.notify = chance.percent(20);
     policy.watchdog_ms = chance.percent(20).then(|| chance.one_of(&[1_000, 5_000]));
-    policy.start_timeout_ms = chance.one_of(&[0, 1_000, 30_000, 240_000]);
+    policy.start_timeout_ms = chance.one_of(&[1_000, 1_000, 30_000, 240_000]);
     policy.ready_after_ms = chance.one_of(&[0, 0, 500]);
     policy.stop_timeout_ms = chance.one_of(&[0, 1_000, 10_000]);
     policy.probe_timeout_ms = chance.one_of(&[1_000, 5_000]);

@@ -72,6 +72,8 @@ pub struct Judge {
     pub(crate) account: Account,
     expected: Expected,
     steps: u64,
+    /// Everything is looked at after every step, however much there is.
+    pub thorough: bool,
 }
 
 impl Judge {
@@ -113,6 +115,7 @@ impl Judge {
         self.steps += 1;
         self.answers(core, machine, fx, counts)?;
         self.records(core, fx, counts)?;
+        self.notices(machine, fx)?;
         for act in &fx.acts {
             if let Act::Launch { unit, run } = act {
                 self.launch(core, fx, unit, *run)?;
@@ -120,15 +123,14 @@ impl Judge {
                 self.terminate(core, unit)?;
             }
         }
-        self.notices(machine, fx)?;
         for name in &fx.touched {
             self.unit(core, name, counts)?;
         }
-        let few = self.shadows.len() <= FEW;
+        let few = self.thorough || self.shadows.len() <= FEW;
         if few || self.steps.is_multiple_of(NOW_AND_THEN) {
             core.check().or_else(|why| broken("check", why))?;
         }
-        if self.steps.is_multiple_of(if few { 16 } else { 1024 }) {
+        if self.thorough || self.steps.is_multiple_of(if few { 16 } else { 1024 }) {
             self.all(core, machine)?;
         }
         Ok(())
@@ -195,7 +197,7 @@ impl Judge {
     }
 
     /// Recorded first, beside nothing, and with what it needs.
-    fn launch(&self, core: &Core, fx: &Effects, name: &UnitName, run: RunId) -> Result<(), Broken> {
+    fn launch(&mut self, core: &Core, fx: &Effects, name: &UnitName, run: RunId) -> Result<(), Broken> {
         let known = |r: &Record| matches!(r, Record::Unit(s) if s.name == *name && s.run == Some(run));
         if !fx.records.iter().any(known) {
             return broken("recorded", format!("{name}: run {run} is launched and not recorded"));
@@ -209,6 +211,9 @@ impl Judge {
         let Some(unit) = core.unit(name) else {
             return broken("launch", format!("{name} is launched and not there"));
         };
+        if unit.busy_with().is_some() {
+            self.account.invited(name);
+        }
         // Launched by its old habits, it can get new ones in the same step, by an ask that waited.
         let before = self.shadows.get(name).map(|shadow| shadow.policy.clone());
         let needed = |need: &&UnitName| before.as_ref().is_none_or(|b| b.required().any(|n| n == *need));
@@ -237,9 +242,10 @@ impl Judge {
             return Ok(());
         }
         for by in self.required_by.get(name).into_iter().flatten() {
-            let lived = self.shadows.get(by).is_some_and(|shadow| shadow.run.is_some());
-            let lives = core.unit(by).is_some_and(|u| u.life.run().is_some() && u.policy.required().any(|n| n == name));
-            if lived && lives {
+            let lived = self.shadows.get(by).and_then(|shadow| shadow.run);
+            let lives = |u: &Unit| u.life.run() == lived && u.policy.required().any(|n| n == name);
+            let lives = core.unit(by).is_some_and(lives);
+            if lived.is_some() && lives {
                 return broken("needs", format!("{name} is stopped while {by} lives, which needs it"));
             }
         }

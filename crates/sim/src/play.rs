@@ -73,6 +73,7 @@ impl Play {
 pub fn deeds(list: &[Deed], traced: bool) -> (World, Result<(), Broken>) {
     let mut world = World::new();
     world.trace = traced.then(Trace::default);
+    world.judge.thorough = true;
     let ended = guarded(|| list.iter().try_for_each(|deed| world.deed(deed)));
     (world, ended)
 }

@@ -39,7 +39,10 @@ fn act(verb: &str, rest: &str) -> io::Result<()> {
     match verb {
         "say" => say(rest),
         // A daemon that is gone is no reason to end.
-        "try" => Ok(drop(say(rest))),
+        "try" => {
+            let _ = say(rest);
+            Ok(())
+        }
         "every" => {
             let (ms, text) = rest.split_once(':').unwrap_or((rest, ""));
             let (pause, text) = (Duration::from_millis(number(ms)?), text.to_owned());

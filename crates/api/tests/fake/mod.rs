@@ -71,6 +71,11 @@ take_all! { rpc::event::EventApi:
     watch(WatchParams) -> WatchReport;
 }
 
+take_all! { rpc::infra::InfraApi:
+    doctor(rpc::infra::DoctorParams) -> rpc::infra::Diagnosis;
+    mend(rpc::infra::MendParams) -> rpc::infra::Mended;
+}
+
 take_all! { rpc::op::OpApi:
     op_list(OpListParams) -> OpList;
 }

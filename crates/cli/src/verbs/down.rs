@@ -116,7 +116,7 @@ fn left_alone(runs: &Path) -> Vec<String> {
 }
 
 /// Also what waits for its next try: it could begin while the others end.
-fn may_run(phase: Phase) -> bool {
+pub(super) fn may_run(phase: Phase) -> bool {
     phase.is_live() || matches!(phase, Phase::Backoff | Phase::Blocked)
 }
 

@@ -8,7 +8,7 @@ use std::{
 use anstyle::Style;
 use clap_complete::engine::ArgValueCompleter;
 use serde_json::Value;
-use wharf_api::{EventKind, EventRow, Happened, WatchParams, WatchReport, failure_of};
+use wharf_api::{Disk, EventKind, EventRow, Happened, WatchParams, WatchReport, failure_of};
 use wharf_client::{Client, ClientFailure, Heard};
 use wharf_model::{ErrorKind, OpOutcome, Phase, UnitName};
 
@@ -191,9 +191,12 @@ fn what(happened: &Happened) -> String {
                 OpOutcome::Interrupted => format!("{kind} {id} interrupted"),
             }
         }
-        Happened::LogTruncated { bytes, why } => format!("{bytes} bytes of its log were given up: {why}"),
-        Happened::DiskLow => "the disk is full: nothing new is taken on".into(),
-        Happened::DiskFreed => "there is room on the disk again".into(),
+        Happened::LogTruncated { bytes } => format!("it truncated its own log: {bytes} bytes are lost"),
+        Happened::LogLost { bytes } => format!("no room to keep {bytes} bytes of its log: they are lost"),
+        Happened::DiskLow { disk: Disk::State } => "the disk of the state is full: nothing new is taken on".into(),
+        Happened::DiskLow { disk: Disk::Logs } => "the disk of the logs is nearly full: free some space".into(),
+        Happened::DiskFreed { disk: Disk::State } => "the disk of the state has room again".into(),
+        Happened::DiskFreed { disk: Disk::Logs } => "the disk of the logs has room again".into(),
         Happened::Gap { from, to } => format!("{from} to {to} are not kept any more"),
         Happened::GapBoot { .. } => "another life of the daemon: what came after it there is not known".into(),
         Happened::DaemonStopping | Happened::UnitSkipped | Happened::UnitGone => String::new(),
@@ -240,7 +243,7 @@ mod tests {
         insta::assert_snapshot!(said.join("\n"), @r"
         12 unit.phase      backoff -> failed: it died 6 times
         12 unit.phase      starting -> running
-        12 unit.retry      again in 4 s, attempt 2
+        12 unit.retry      again in 4.0 s, attempt 2
         12 unit.gone
         12 gap             1 to 11 are not kept any more
         ");

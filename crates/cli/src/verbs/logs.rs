@@ -25,8 +25,9 @@ const LINES: u32 = 100;
 
 /// Show the last lines that services wrote, and follow them
 ///
-/// Lines come to stdout as they were written, those of earlier runs too. Of several services each
-/// line begins with its name, and all are in the order in which they were written.
+/// Lines come to stdout as they were written: those of the present or last run, and with --since,
+/// --until, --grep or --level those of earlier runs too. Of several services each line begins with
+/// its name, and all are in the order in which they were written.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   wharf logs redis

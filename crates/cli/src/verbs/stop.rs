@@ -1,15 +1,25 @@
 //! `wharf stop`: end all of its processes.
 
-use wharf_api::{StopParams, StopReport};
+use clap_complete::engine::ArgValueCompleter;
+use serde_json::json;
+use wharf_api::{ListRow, StopParams, StopReport};
+use wharf_model::UnitName;
 
-use crate::{given, session::Session, several, trouble::Outcome, words};
+use crate::{complete, given, session::Session, several, trouble::Outcome, words};
+
+/// The server takes so many calls in one body.
+const BATCH: usize = 64;
 
 /// Stop services; answers when none of their processes lives
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  wharf stop redis\n  wharf stop redis postgres\n  wharf stop redis --keep-want    the next start of the daemon starts it again")]
+#[command(after_help = "Examples:\n  wharf stop redis\n  wharf stop redis postgres\n  wharf stop --all\n  wharf stop redis --keep-want    the next start of the daemon starts it again")]
 pub(crate) struct Stop {
-    #[command(flatten)]
-    names: given::Names,
+    /// The units: redis, python-api@vault
+    #[arg(value_name = "NAME", required_unless_present = "all", add = ArgValueCompleter::new(complete::units))]
+    names: Vec<UnitName>,
+    /// All that run or wait to run, at once; what is needed ends last
+    #[arg(long, conflicts_with = "names")]
+    all: bool,
     /// It stays wanted: the next start of the daemon starts it again
     #[arg(long)]
     keep_want: bool,
@@ -22,16 +32,35 @@ pub(crate) struct Stop {
 
 impl Stop {
     pub(crate) fn run(self, session: &Session) -> Outcome {
-        let calls = given::calls(&self.names.names, |name| {
-            given::params(&StopParams {
-                name: name.clone(),
-                keep_want: self.keep_want,
-                retire: self.retire,
-                wait: !self.wait.no_wait,
-            })
-        })?;
+        let params = |name: &UnitName, wait| {
+            given::params(&StopParams { name: name.clone(), keep_want: self.keep_want, retire: self.retire, wait })
+        };
+        let names = if self.all { all(session)? } else { self.names.clone() };
+        if names.is_empty() {
+            session.note("nothing is running");
+        }
+        if self.all {
+            // All are told before any is waited for: however many there are, they end side by side.
+            let begin: Vec<_> = given::calls(&names, |name| params(name, false))?;
+            session.block_on(async {
+                for some in begin.chunks(BATCH) {
+                    let calls = some.iter().map(|(_, params)| ("service.stop".to_owned(), params.clone()));
+                    // What could not begin is told by the call that waits for it.
+                    session.client.batch(calls).await?;
+                }
+                Ok(())
+            })?;
+        }
+        let calls = given::calls(&names, |name| params(name, !self.wait.no_wait))?;
         several::operations::<StopReport>(session, "service.stop", calls, text)
     }
+}
+
+/// What runs, or waits for its next try: it could begin while the others end.
+fn all(session: &Session) -> Result<Vec<UnitName>, crate::trouble::Trouble> {
+    let raw = session.block_on(async { Ok(session.client.raw("service.list", json!({})).await?) })?;
+    let rows: Vec<ListRow> = crate::session::read(&raw)?;
+    Ok(rows.into_iter().filter(|row| super::down::may_run(row.status)).map(|row| row.name).collect())
 }
 
 /// What a person reads when nothing of it runs any more.

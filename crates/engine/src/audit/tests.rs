@@ -85,3 +85,15 @@ fn a_full_disk_is_counted_and_nobody_waits_for_it() {
     let all = lines(dir.path());
     assert_eq!((all.len(), &all[0]["missed"], &all[0]["seq"]), (1, &json!(2), &json!(3)));
 }
+
+/// A call waits for two of these: the figure is printed, the bound is generous.
+#[test]
+fn what_a_line_costs() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = AuditLog::open(dir.path(), "b1");
+    let began = Instant::now();
+    (0..10_000).for_each(|_| _ = begin(&log));
+    let each = began.elapsed() / 10_000;
+    println!("a line of the audit log: {each:?}");
+    assert!(each < std::time::Duration::from_millis(1), "{each:?}");
+}

@@ -70,13 +70,15 @@ impl Reference {
         }
     }
 
-    /// It can be read without anything being run or made.
-    pub(super) fn is_at_rest(&self, unit: &UnitName, name: &str, secrets: &Path) -> bool {
-        match self {
-            Self::File(_) | Self::Env(_) => true,
-            Self::Command(_) => false,
-            Self::Generate(_) => secrets.join(generated_name(unit, name)).exists(),
-        }
+    /// The value, where it can be had without anything being run or made.
+    pub(super) fn at_rest(&self, unit: &UnitName, name: &str, secrets: &Path) -> Option<Zeroizing<Vec<u8>>> {
+        let value = match self {
+            Self::File(path) => read_file(path).ok(),
+            Self::Env(variable) => std::env::var_os(variable).map(std::os::unix::ffi::OsStringExt::into_vec),
+            Self::Command(_) => None,
+            Self::Generate(_) => read_file(&secrets.join(generated_name(unit, name))).ok(),
+        };
+        value.map(Zeroizing::new)
     }
 
     /// The value, now.

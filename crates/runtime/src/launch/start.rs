@@ -90,6 +90,8 @@ async fn in_folder(
     match await_answer(&line, answer, folder).await {
         Some(Answer::Began(began)) => Ok(Some(open(Some(ending), record(shared, spec, plan, began)))),
         Some(Answer::Failed(stage, errno)) => Err(could_not_begin(plan, stage, errno)),
+        // A shim of a killed launcher may have been late, and first: the folder is ours, so is what began in it.
+        Some(Answer::Refused(ends::NOT_OURS)) => after_cut(folder, open).map_err(|_| refused(folder, ends::NOT_OURS)),
         Some(Answer::Refused(code)) => Err(refused(folder, code)),
         Some(Answer::Cut) => after_cut(folder, open),
         None => give_up(folder, open).await,

@@ -26,6 +26,8 @@ use passes::{Passes, Round};
 
 /// Rounds are at least this far apart: many logs that grow a little share one.
 const ROUND_GAP: Duration = Duration::from_millis(10);
+/// Between two looks at whether another daemon has ended.
+const LOCK_GAP: Duration = Duration::from_millis(20);
 
 /// A unit, as far as its logs are concerned.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -115,14 +117,28 @@ impl LogKeeper {
     /// Begins, with the units' folders below `all`. Call it inside a tokio runtime. `tell` is called
     /// with what is found, and must not block.
     pub fn start(all: PathBuf, tell: impl Fn(News) + Send + 'static) -> io::Result<Self> {
-        let passes = Passes::new(all)?;
-        // Deprecated for types whose descriptor can change under it; an OwnedFd's cannot, and its
-        // successor is unsafe.
-        #[allow(deprecated)]
-        let readable = AsyncFd::with_interest(passes.watched()?, Interest::READABLE)?;
+        let passes = match Passes::new(all.clone()) {
+            Ok(passes) => Some(passes),
+            // A daemon that gives way to this one has not put its pen down yet.
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => None,
+            Err(e) => return Err(e),
+        };
         let (targets, aims) = mpsc::unbounded_channel();
         let waiting = Waiting::default();
-        tokio::spawn(go_round(passes, readable, aims, waiting.clone(), tell));
+        let waits = waiting.clone();
+        tokio::spawn(async move {
+            let passes = match passes {
+                Some(passes) => Ok(passes),
+                None => alone(all).await,
+            };
+            let ended = match passes {
+                Ok(passes) => go_round(passes, aims, waits, tell).await,
+                Err(e) => Err(e),
+            };
+            if let Err(e) = ended {
+                tracing::error!("logs are not looked after any more: {e}");
+            }
+        });
         Ok(Self { targets, waiting })
     }
 
@@ -141,26 +157,36 @@ fn now_ms() -> u64 {
     u64::try_from(clock::boottime_ms()).unwrap_or(0)
 }
 
+/// Waits until nobody else looks after these logs.
+async fn alone(all: PathBuf) -> io::Result<Passes> {
+    loop {
+        match Passes::new(all.clone()) {
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => tokio::time::sleep(LOCK_GAP).await,
+            ended => return ended,
+        }
+    }
+}
+
 async fn go_round(
     mut passes: Passes,
-    readable: AsyncFd<OwnedFd>,
     mut aims: mpsc::UnboundedReceiver<Vec<Target>>,
     waiting: Waiting,
     tell: impl Fn(News),
-) {
+) -> io::Result<()> {
+    // Deprecated for types whose descriptor can change under it; an OwnedFd's cannot, and its
+    // successor is unsafe.
+    #[allow(deprecated)]
+    let readable: AsyncFd<OwnedFd> = AsyncFd::with_interest(passes.watched()?, Interest::READABLE)?;
     let (mut next_ms, mut last) = (now_ms(), Instant::now());
     loop {
         let mut targets = None;
         let pause = Duration::from_millis(next_ms.saturating_sub(now_ms()));
         tokio::select! {
-            ready = readable.readable() => match ready {
-                // Cleared first: what comes while the marks are read is news again.
-                Ok(mut ready) => ready.clear_ready(),
-                Err(e) => return tracing::error!("logs are not looked after any more: {e}"),
-            },
+            // Cleared first: what comes while the marks are read is news again.
+            ready = readable.readable() => ready?.clear_ready(),
             aimed = aims.recv() => match aimed {
                 Some(aimed) => targets = Some(aimed),
-                None => return,
+                None => return Ok(()),
             },
             () = tokio::time::sleep(pause) => {}
         }
@@ -179,10 +205,7 @@ async fn go_round(
             (passes, round)
         });
         let round: Round;
-        (passes, round) = match done.await {
-            Ok(done) => done,
-            Err(e) => return tracing::error!("logs are not looked after any more: {e}"),
-        };
+        (passes, round) = done.await.map_err(io::Error::other)?;
         (next_ms, last) = (round.next_ms, Instant::now());
         waiting.tell(&round.grown);
         round.news.into_iter().for_each(&tell);

@@ -56,11 +56,22 @@ pub struct Query {
     pub level: Option<LogLevel>,
     /// Only of this run.
     pub run: Option<RunId>,
+    /// Of the last lines: only those of the newest run that has any.
+    pub is_newest_only: bool,
 }
 
 impl Default for Query {
     fn default() -> Self {
-        Self { lines: 0, bytes: MOST_TEXT, since: None, until: None, grep: None, level: None, run: None }
+        Self {
+            lines: 0,
+            bytes: MOST_TEXT,
+            since: None,
+            until: None,
+            grep: None,
+            level: None,
+            run: None,
+            is_newest_only: false,
+        }
     }
 }
 

@@ -145,6 +145,28 @@ async fn a_shim_holds_no_descriptor_but_its_own() {
     ends(&live).await;
 }
 
+/// What waits costs nothing: no timer, no look at anything.
+#[tokio::test]
+async fn nobody_wakes_while_nothing_happens() {
+    let place = Place::new();
+    let live = place.launcher.launch(RunPlan { pipe: true, ..place.shell("exec sleep 60") }).await.unwrap();
+    let (shim, launcher) = (shim_of(&live), launcher_of(&live));
+    let pump = soon("pump", || output::pump_of(shim)).await;
+    let wakes = |pid: i32| {
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+        let count = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+        count.unwrap().trim().parse::<u64>().unwrap()
+    };
+    let all = || [shim, launcher, pump].map(wakes);
+    // Until the start itself has settled.
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let before = all();
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(all(), before, "shim, launcher or pump woke up");
+    live.kill_all();
+    ends(&live).await;
+}
+
 /// After a power cut: records that are torn, empty or missing are of another boot, and nothing is signalled.
 #[tokio::test]
 async fn torn_and_missing_records_are_of_another_boot() {

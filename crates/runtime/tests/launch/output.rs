@@ -6,7 +6,7 @@ fn piped(plan: RunPlan) -> RunPlan {
     RunPlan { pipe: true, ..plan }
 }
 
-fn pump_of(shim: i32) -> Option<i32> {
+pub fn pump_of(shim: i32) -> Option<i32> {
     let children = fs::read_to_string(format!("/proc/{shim}/task/{shim}/children")).ok()?;
     let name = |pid: &i32| fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
     children.split_whitespace().filter_map(|pid| pid.parse().ok()).find(|pid| name(pid).trim() == "wharf-pump")

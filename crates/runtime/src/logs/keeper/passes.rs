@@ -3,12 +3,14 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    fs::{File, OpenOptions},
     io,
-    os::fd::OwnedFd,
+    os::{fd::OwnedFd, unix::fs::OpenOptionsExt},
     path::PathBuf,
 };
 
 use wharf_model::{LogPolicy, UnitName};
+use wharf_sys::files;
 
 use super::{
     News, Target,
@@ -19,8 +21,9 @@ use crate::logs::{retain, rotate, time};
 
 /// Between two looks at one log, in milliseconds: while nobody waits for it, and while somebody does.
 const GAP_MS: (u64, u64) = (100, 20);
-/// A log that is not there yet is looked for after so many milliseconds, then twice as many, and so on.
-const MISSING_MS: u64 = 10;
+/// A log that is not there yet is looked for this often, in milliseconds, so many times; then as `POLL_MS` says.
+const MISSING_MS: u64 = 20;
+const MISSING_TIMES: u32 = 100;
 /// A log that cannot be waited for is looked at this often, in milliseconds.
 const POLL_MS: u64 = 1_000;
 /// Between two looks at the disk, in milliseconds: while something is written, and while nothing is.
@@ -37,6 +40,9 @@ const SLACK: f64 = 2.0;
 /// Archives that go in one round: the disk is looked at between them.
 const DROPPED: usize = 32;
 
+/// Held by who looks after the logs.
+const LOCK: &str = ".lock";
+
 /// What came of a round.
 #[derive(Debug, Default)]
 pub struct Round {
@@ -51,6 +57,8 @@ pub struct Round {
 /// All logs that are looked after.
 pub struct Passes {
     all: PathBuf,
+    /// Held for as long as anything is done here: two that make one archive would spoil it.
+    _lock: File,
     watch: Watch,
     free_percent: Box<dyn Fn() -> io::Result<f64> + Send>,
     ground: Ground,
@@ -72,8 +80,13 @@ pub struct Passes {
 }
 
 impl Passes {
-    /// Over the units' folders below `all`.
+    /// Over the units' folders below `all`. `WouldBlock`: another daemon that is ending still puts
+    /// something away there.
     pub fn new(all: PathBuf) -> io::Result<Self> {
+        let lock = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(all.join(LOCK))?;
+        if !files::lock_exclusive(&lock)? {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
         let watch = Watch::new()?;
         let has_holes = rotate::has_holes(&all);
         if !has_holes {
@@ -82,6 +95,7 @@ impl Passes {
         let disk = all.clone();
         Ok(Self {
             all,
+            _lock: lock,
             watch,
             free_percent: Box::new(move || retain::free_percent(&disk)),
             ground: Ground { boot: time::this_boot(), has_holes, is_low: false, scan_bytes: kept::SCANNED },
@@ -205,8 +219,8 @@ impl Passes {
             let kept = Kept::new(&dir, unit.clone(), run, policy)?;
             if !kept::has_file(&kept.live()) {
                 let missed = self.missed.entry(unit.clone()).or_default();
-                self.due.insert(unit.clone(), now_ms + (MISSING_MS << *missed).min(POLL_MS));
-                *missed = (*missed + 1).min(10);
+                *missed += 1;
+                self.due.insert(unit.clone(), now_ms + if *missed < MISSING_TIMES { MISSING_MS } else { POLL_MS });
                 return Ok(());
             }
             self.missed.remove(unit);

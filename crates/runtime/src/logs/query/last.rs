@@ -12,7 +12,7 @@ use super::{Entry, Harvest, Next, Page, Query, RunLog, Source, Span, UnitLog, fi
 const WINDOW: (u64, u64) = (32 << 10, 1 << 20);
 
 impl UnitLog {
-    /// The last lines of all runs, or of the one that is asked for.
+    /// The last lines of all runs, or of the one that is asked for, or of the newest.
     pub fn last(&self, query: &Query) -> io::Result<Page> {
         let mut harvest = Harvest::new(query);
         let (mut at, mut more) = (None, false);
@@ -22,7 +22,7 @@ impl UnitLog {
             let mut end = None;
             more |= source.read_back(query, &mut harvest, &mut end)?;
             at = at.or(Some((run, end.unwrap_or(0))));
-            if more {
+            if more || (query.is_newest_only && !harvest.entries.is_empty()) {
                 break;
             }
         }
@@ -33,13 +33,8 @@ impl UnitLog {
 
     /// The last lines of the newest run that wrote any, without their ends.
     pub fn tail(&self, lines: usize) -> io::Result<Vec<String>> {
-        for run in files::runs(&self.dir).into_iter().rev() {
-            let page = self.last(&Query { lines, run: Some(run), ..Query::default() })?;
-            if !page.entries.is_empty() {
-                return Ok(page.entries.into_iter().map(|e| e.text).collect());
-            }
-        }
-        Ok(vec![])
+        let page = self.last(&Query { lines, is_newest_only: true, ..Query::default() })?;
+        Ok(page.entries.into_iter().map(|e| e.text).collect())
     }
 
     /// The newest run that has a log, and what it writes to.

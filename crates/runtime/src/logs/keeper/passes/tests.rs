@@ -7,7 +7,7 @@ use wharf_model::{Policy, RunId};
 
 struct Ground {
     dir: tempfile::TempDir,
-    passes: Passes,
+    passes: Option<Passes>,
     policy: LogPolicy,
     now_ms: u64,
 }
@@ -20,7 +20,7 @@ impl Ground {
     fn new(policy: LogPolicy) -> Self {
         let dir = tempfile::tempdir().unwrap();
         fs::create_dir(dir.path().join("command@x")).unwrap();
-        let passes = Passes::new(dir.path().to_owned()).unwrap();
+        let passes = Some(Passes::new(dir.path().to_owned()).unwrap());
         Self { dir, passes, policy, now_ms: 1_000_000 }
     }
 
@@ -35,18 +35,20 @@ impl Ground {
 
     fn aim(&mut self, run: Option<u64>) {
         let policy = Arc::new(Policy { logs: self.policy.clone(), ..Policy::default() });
-        self.passes.aim(vec![Target { unit: unit(), run: run.map(RunId), policy }], self.now_ms);
+        self.passes.as_mut().unwrap().aim(vec![Target { unit: unit(), run: run.map(RunId), policy }], self.now_ms);
     }
 
     /// A round, some milliseconds later.
     fn round(&mut self, later_ms: u64) -> Round {
         self.now_ms += later_ms;
-        self.passes.round(self.now_ms, &BTreeSet::new())
+        self.passes.as_mut().unwrap().round(self.now_ms, &BTreeSet::new())
     }
 
     /// As after a crash of the daemon.
     fn anew(&mut self) {
-        self.passes = Passes::new(self.dir.path().to_owned()).unwrap();
+        assert_eq!(Passes::new(self.dir.path().to_owned()).err().map(|e| e.kind()), Some(io::ErrorKind::WouldBlock));
+        self.passes = None;
+        self.passes = Some(Passes::new(self.dir.path().to_owned()).unwrap());
     }
 
     fn read(&self, run: u64) -> Vec<String> {
@@ -201,9 +203,7 @@ fn on_a_disk_that_is_nearly_full_archives_go_and_lost_bytes_are_counted() {
     let mut ground = Ground::new(LogPolicy { rotate_bytes: 8192, ..LogPolicy::default() });
     let free = Arc::new(AtomicU64::new(50));
     let asked = free.clone();
-    ground.passes = Passes::new(ground.dir.path().to_owned()).unwrap();
-    ground.passes = std::mem::replace(&mut ground.passes, Passes::new(ground.dir.path().to_owned()).unwrap())
-        .with_space(move || Ok(asked.load(Ordering::Relaxed) as f64));
+    ground.passes = ground.passes.map(|p| p.with_space(move || Ok(asked.load(Ordering::Relaxed) as f64)));
     ground.aim(Some(1));
     ground.write(1, &"0123456789\n".repeat(5000));
     (0..5).for_each(|_| drop(ground.round(1000)));

@@ -1,0 +1,59 @@
+//! The sockets of a seat while they are served, and what is served at each.
+
+use std::sync::Arc;
+
+use tokio::{sync::watch, task::JoinHandle};
+use wharf_api::{Methods, RpcMethods, ServiceMethods};
+use wharf_engine::{Audited, Engine};
+use wharf_server::{Door, Leave, Limits, Server};
+
+use super::seat::{RPC, SERVICE};
+
+/// The sockets while they are served.
+pub(super) struct Serving {
+    pub(super) server: Arc<Server>,
+    leave: watch::Sender<Option<Leave>>,
+    doors: Vec<(String, JoinHandle<std::io::Result<Option<Door>>>)>,
+}
+
+impl Serving {
+    pub(super) fn begin(doors: Vec<(String, Door)>, engine: &Engine) -> Self {
+        let server = Arc::new(Server::new(Limits::default()));
+        let (leave, leaving) = watch::channel(None);
+        let serve = |(name, door): (String, Door)| {
+            let (server, methods, leaving) = (server.clone(), methods(&name, engine), until_told(leaving.clone()));
+            (name, tokio::spawn(async move { server.serve_door(door, methods, leaving).await }))
+        };
+        let doors = doors.into_iter().map(serve).collect();
+        Self { server, leave, doors }
+    }
+
+    /// The doors that go on elsewhere: all of them or, where they are closed, none.
+    pub(super) async fn leave(self, how: Leave) -> Vec<(String, Door)> {
+        self.leave.send_replace(Some(how));
+        let mut left = vec![];
+        for (name, served) in self.doors {
+            match served.await {
+                Ok(Ok(Some(door))) => left.push((name, door)),
+                Ok(Ok(None)) => {}
+                Ok(Err(e)) => tracing::error!("{name} could not be served: {e}"),
+                Err(e) => tracing::error!("{name} is not served any more: {e}"),
+            }
+        }
+        left
+    }
+}
+
+/// What is served at a socket: one arm a name of `seat::SOCKETS`.
+fn methods(name: &str, engine: &Engine) -> Arc<dyn Methods> {
+    let (api, health, card) = (Arc::new(engine.clone()), Engine::health_body, Engine::card);
+    if name == RPC {
+        return Arc::new(Audited::new(engine, Arc::new(RpcMethods::new(api, health, card)), RPC));
+    }
+    Arc::new(Audited::new(engine, Arc::new(ServiceMethods::new(api, health, card)), SERVICE))
+}
+
+async fn until_told(mut leaving: watch::Receiver<Option<Leave>>) -> Leave {
+    // A sender that is gone means the end.
+    leaving.wait_for(Option::is_some).await.ok().and_then(|how| *how).unwrap_or(Leave::Close)
+}
