@@ -1,6 +1,7 @@
 //! End to end: the real daemon, over the real socket, with real programs.
 
 mod chaos;
+mod doctor;
 mod envelope;
 mod events;
 mod faults;

@@ -31,9 +31,17 @@ pub fn wharf_binary() -> PathBuf {
     if let Some(path) = std::env::var_os("WHARF_BIN") {
         return path.into();
     }
+    beside("wharf")
+}
+
+/// A binary that was built beside the tests.
+pub fn beside(name: &str) -> PathBuf {
     let me = std::env::current_exe().unwrap();
-    let path = me.parent().and_then(Path::parent).unwrap().join("wharf");
-    assert!(path.exists(), "{} is missing: cargo build -p wharf", path.display());
+    // Tests lie in `deps`, binaries one folder above.
+    let folder = me.parent().unwrap();
+    let folder = if folder.ends_with("deps") { folder.parent().unwrap() } else { folder };
+    let path = folder.join(name);
+    assert!(path.exists(), "{} is missing: cargo build --workspace --bins", path.display());
     path
 }
 
@@ -105,6 +113,10 @@ impl Daemon {
     pub fn command(&self) -> Command {
         let mut command = Command::new(&self.binary);
         command.env("WHARF_HOME", &self.home).env_remove("WHARF_SOCKET").env("NO_COLOR", "1").stdin(Stdio::null());
+        if !nix::unistd::geteuid().is_root() {
+            // The tests find daemons by their environment, which a closed one shows to root alone.
+            command.env("WHARF_DUMPABLE", "1");
+        }
         command.envs(self.env.iter().map(|(n, v)| (n, v)));
         command
     }
@@ -122,6 +134,13 @@ impl Daemon {
     /// Runs `wharf daemon` and waits until it answers.
     #[track_caller]
     pub fn launch(&mut self) {
+        self.begin();
+        self.wait_until_it_answers();
+    }
+
+    /// Runs `wharf daemon` and waits for nothing.
+    #[track_caller]
+    pub fn begin(&mut self) {
         let log = fs::OpenOptions::new().append(true).create(true).open(self.home.join("daemon.log")).unwrap();
         let child = self
             .command()
@@ -132,13 +151,18 @@ impl Daemon {
             .spawn()
             .unwrap();
         self.child = Some(child);
+    }
+
+    /// Waits for the first answer of a daemon that was begun.
+    #[track_caller]
+    pub fn wait_until_it_answers(&mut self) {
         let until = Instant::now() + Duration::from_secs(20);
         while http::get(&self.socket(), "/health").is_err() {
             if let Some(ended) = self.child.as_mut().and_then(|c| c.try_wait().unwrap()) {
                 panic!("the daemon ended ({ended}): {}", self.log());
             }
             assert!(Instant::now() < until, "the daemon does not answer: {}", self.log());
-            std::thread::sleep(Duration::from_millis(5));
+            std::thread::sleep(Duration::from_millis(2));
         }
     }
 

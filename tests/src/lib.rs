@@ -1,12 +1,13 @@
 //! What the end-to-end tests share: a real daemon in a folder of its own, callers of every kind,
 //! and the document that all traffic is held against.
 
+pub mod chaos;
 mod conform;
 mod daemon;
 mod ground;
 mod http;
 
 pub use conform::Document;
-pub use daemon::{Daemon, Said, wharf_binary};
+pub use daemon::{Daemon, Said, beside, wharf_binary};
 pub use ground::{alive, eventually, free_port, free_ports, listens, processes_with, root};
 pub use http::{Reply, exchange, get, post, request};

@@ -1,4 +1,4 @@
-//! Wharf's development tasks: `cargo xtask test`, `bench`, `docs`.
+//! Wharf's development tasks: `cargo xtask test`, `sim`, `bench`, `docs`.
 //!
 //! A task is one file and one line in `TASKS`.
 
@@ -6,15 +6,17 @@ mod bench;
 mod docs;
 mod ground;
 mod needs;
+mod sim;
 mod test;
 
 use std::process::ExitCode;
 
 type Task = fn(&[String]) -> Result<(), String>;
 
-const TASKS: [(&str, &str, Task); 3] = [
+const TASKS: [(&str, &str, Task); 4] = [
     ("test", "everything that a merge must pass; installs what it needs when root", test::run),
     ("bench", "the figures of README.md, each beside its floor, in one run", bench::run),
+    ("sim", "the core in a simulated world with faults; `sim replay FILE` steps through a failure", sim::run),
     ("docs", "writes docs/man/wharf.1 anew", docs::run),
 ];
 

@@ -2,7 +2,7 @@
 
 use crate::{
     ground::{cargo, step},
-    needs,
+    needs, sim,
 };
 
 /// `cargo xtask test [FILTER]`: a filter runs only the end-to-end tests whose names hold it.
@@ -22,6 +22,7 @@ pub fn run(args: &[String]) -> Result<(), String> {
         "unit, property and simulation tests",
         &mut cargo(&["test", "--locked", "--workspace", "--exclude", "wharf-tests"]),
     )?;
+    sim::merge()?;
     // Two at a time: each has a daemon of its own, and two cores are what there is.
     step("end to end", &mut cargo(&["test", "--locked", "--package", "wharf-tests", "--", "--test-threads", "2"]))
 }

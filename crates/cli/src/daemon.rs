@@ -304,6 +304,10 @@ fn raise_file_limit() {
 fn close_memory() {
     use nix::sys::resource::{Resource, getrlimit, setrlimit};
     use rustix::process::{DumpableBehavior, set_dumpable_behavior};
+    // For debuggers.
+    if std::env::var_os("WHARF_DUMPABLE").is_some_and(|value| !value.is_empty()) {
+        return;
+    }
     // Only the soft limit: a service's hard one is inherited from here.
     let limited = getrlimit(Resource::RLIMIT_CORE).and_then(|(_, hard)| setrlimit(Resource::RLIMIT_CORE, 0, hard));
     let closed = set_dumpable_behavior(DumpableBehavior::NotDumpable);

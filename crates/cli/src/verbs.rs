@@ -63,6 +63,7 @@ verbs! {
     verbs {
         Run in run,
         Why in why,
+        Doctor in doctor,
         Graph in graph,
         Events in events,
         Ops in ops,

@@ -85,6 +85,9 @@ impl Core {
             Some(op) => next_move(op, unit, needed_by_live),
             None if matches!(unit.life, Life::Unknown { .. }) => Move::Nothing,
             None if !unit.waiting.is_empty() => Move::NextAsk,
+            // A stop that an earlier daemon had begun.
+            None if runs && !unit.is_wanted() && needed_by_live => Move::StopDependents,
+            None if runs && !unit.is_wanted() => Move::Stop,
             // Nobody has to ask for what is wanted: whatever emptied it, it is filled again.
             None if unit.life == Life::Idle && unit.starts_by_itself() => Move::Launch,
             None if matches!(unit.life, Life::Waiting { .. }) && unit.is_wanted() && !unit.held => Move::Launch,

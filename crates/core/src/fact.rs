@@ -285,7 +285,7 @@ impl Core {
             self.schedule(now_ms.saturating_add(period), name, run, Timer::Watchdog);
         }
         if probed {
-            self.schedule(now_ms.saturating_add(spread(early_ms, run, now_ms)), name, run, Timer::Probe);
+            self.schedule(together(now_ms, spread(early_ms, run, now_ms)), name, run, Timer::Probe);
         }
     }
 
@@ -350,7 +350,7 @@ impl Core {
             | Life::Unknown { .. } => return,
         };
         let next_ms = spread(next_ms, run, now.boot_ms);
-        self.schedule(now.boot_ms.saturating_add(next_ms), name, run, Timer::Probe);
+        self.schedule(together(now.boot_ms, next_ms), name, run, Timer::Probe);
     }
 
     /// The main process has ended: the run is over as soon as nothing else of it lives.
@@ -423,10 +423,8 @@ impl Core {
             degraded: false,
         };
         match found {
-            FoundRun::Alive { pid } if unwanted => {
-                unit.life = up(pid);
-                self.begin_stop(now, name, Cause::Asked, fx);
-            }
+            // It is stopped as any unit is: after those that need it, which may not be looked at yet.
+            FoundRun::Alive { pid } if unwanted => unit.life = up(pid),
             FoundRun::Alive { pid } if half_stopped => {
                 unit.life = up(pid);
                 let message = format!("{name} was being stopped when the daemon ended");
@@ -500,6 +498,13 @@ impl Core {
 fn spread(ms: u64, run: RunId, now_ms: u64) -> u64 {
     let mixed = (run.0 ^ now_ms.rotate_left(17)).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32;
     ms - (ms / 10).saturating_mul(mixed & 0xFF) / 0x100
+}
+
+/// Probes that are far apart fall due ten times a second at most, several units' at once: a thousand
+/// units that are asked one by one wake the daemon for each of them.
+fn together(now_ms: u64, gap_ms: u64) -> u64 {
+    let due_ms = now_ms.saturating_add(gap_ms);
+    if gap_ms < 1_000 { due_ms } else { due_ms - due_ms % 100 }
 }
 
 /// Between start probes: close together while most servers get ready, then slower.

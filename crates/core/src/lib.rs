@@ -203,6 +203,10 @@ impl Core {
                 }
             }
             unit.check().map_err(|e| format!("{}: {e}", unit.name))?;
+            let runs = matches!(unit.life, Life::Starting { .. } | Life::Up { .. });
+            if runs && unit.op.is_none() && !unit.is_wanted() && !self.has_live_dependents(&unit.name) {
+                return Err(format!("{}: it runs and nobody wants it", unit.name));
+            }
             if let (Life::Waiting { reason }, None, needs::Needs::Met) =
                 (&unit.life, &unit.op, self.needs_of(&unit.name))
                 && unit.is_wanted()

@@ -112,12 +112,24 @@ impl Core {
         Ok(())
     }
 
-    /// A unit is about to start: what it cannot do without, and what sleeps until it is used, is used now.
+    /// A unit is about to start: what it cannot do without, and what sleeps until it is used, is used
+    /// now. Not where something else is missing all the same, and not what has done its work and rests.
     pub(crate) fn use_needs(&mut self, name: &UnitName) {
+        let mut asleep = vec![];
         for need in self.required(name) {
-            let Some(unit) = self.units.get_mut(&need) else { continue };
-            let asleep = matches!(unit.life, Life::Idle | Life::Stopping { .. }) && !unit.used;
-            if asleep && unit.want == Want::OnDemand && !unit.held {
+            let other = self.units.get(&need);
+            let sleeps = |unit: &&crate::Unit| {
+                let still = matches!(unit.life, Life::Idle | Life::Stopping { .. });
+                still && unit.want == Want::OnDemand && !unit.used && !unit.held && !unit.done
+            };
+            if other.filter(sleeps).is_some() {
+                asleep.push(need);
+            } else if let Needs::Missing(_) = self.need(name, &need, other) {
+                return;
+            }
+        }
+        for need in asleep {
+            if let Some(unit) = self.units.get_mut(&need) {
                 unit.used = true;
                 self.woken.push(need);
             }

@@ -576,7 +576,8 @@ impl Unit {
     /// It is about to be stopped for longer than a restart: nothing that needs it is started now.
     pub(crate) fn is_going(&self) -> bool {
         let front = self.op.as_ref().and_then(|op| op.steps.front());
-        self.leaving.is_some() || matches!(front, Some(Step::Stop { with_dependents: true }))
+        let unwanted = !self.is_wanted() && self.life.run().is_some();
+        self.leaving.is_some() || unwanted || matches!(front, Some(Step::Stop { with_dependents: true }))
     }
 
     /// As a need of another unit it is fulfilled.
@@ -635,9 +636,6 @@ impl Unit {
         }
         if !self.waiting.is_empty() && self.op.is_none() && !matches!(self.life, Life::Unknown { .. }) {
             return Err("asks wait behind nothing");
-        }
-        if !self.is_wanted() && self.op.is_none() && matches!(self.life, Life::Starting { .. } | Life::Up { .. }) {
-            return Err("it runs and nobody wants it");
         }
         if matches!(self.life, Life::Starting { .. } | Life::Up { .. }) && !self.is_placed() {
             return Err("it runs and is not installed");

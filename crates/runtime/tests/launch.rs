@@ -396,7 +396,8 @@ async fn a_daemon_that_dies_in_a_launch_leaves_a_run_or_none() {
             let daemon = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
             drop(daemon.spawn(async move { launcher.launch(plan).await.map(drop) }));
             std::thread::sleep(Duration::from_micros(50 * run.saturating_sub(10)));
-            daemon.shutdown_background();
+            // A dead daemon does nothing more: whoever is in the middle of a step ends it first.
+            daemon.shutdown_timeout(Duration::from_secs(20));
         });
         dead.join().unwrap();
         match place.reborn().find(&unit(), RunId(run)).await {
@@ -496,6 +497,24 @@ async fn a_caller_that_stops_waiting_leaves_no_run() {
     let launch = place.launcher.launch(place.shell("sleep 60"));
     assert!(tokio::time::timeout(Duration::ZERO, launch).await.is_err());
     soon("end of the unwanted run", || place.launcher.runs().unwrap().is_empty().then_some(())).await;
+}
+
+/// A daemon that is killed while it finds out what the machine can do leaves a trial behind.
+#[tokio::test]
+async fn trials_of_dead_daemons_are_swept_away() {
+    let place = Place::new();
+    let Tier::Cgroup { root } = place.launcher.tier() else { return cannot("a cgroup's trial: no writable cgroup2") };
+    let mut gone = std::process::Command::new("true").spawn().unwrap();
+    gone.wait().unwrap();
+    let (dead, living) = (root.join(format!("trial-{}", gone.id())), root.join("trial-1"));
+    for trial in [&dead, &living] {
+        fs::create_dir_all(trial).unwrap();
+    }
+    let installation = root.file_name().unwrap().to_str().unwrap().trim_start_matches("wharf-").to_owned();
+    drop(Launcher::new(place.path("runs"), place.path("shim"), &installation).unwrap());
+    assert!(!dead.exists() && living.exists());
+    fs::remove_dir(living).unwrap();
+    let _ = fs::remove_dir(root);
 }
 
 /// What a shim costs among others: its own pages, and its part of the code that all of them share.

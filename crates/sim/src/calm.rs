@@ -37,7 +37,7 @@ impl World {
     }
 
     /// Everything that is under way ends well, at once.
-    fn work(&mut self) -> Result<(), Broken> {
+    pub(crate) fn work(&mut self) -> Result<(), Broken> {
         for _ in 0..ROUNDS {
             let mut idle = self.finish_booting()?;
             while self.daemon.as_ref().is_some_and(|d| !d.mail.is_empty()) {
@@ -163,7 +163,7 @@ fn lacks(core: &Core, unit: &Unit) -> bool {
     unit.policy.required().any(|need| {
         let Some(other) = core.unit(need) else { return true };
         let kept_down = !other.is_placed() || !other.is_wanted() || other.held || other.done;
-        if other.serves() {
+        if other.serves() && other.is_placed() {
             return false;
         }
         match other.phase() {

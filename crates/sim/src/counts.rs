@@ -252,6 +252,7 @@ impl Counts {
             | Deed::Boot
             | Deed::Look
             | Deed::KeepCopy
+            | Deed::Work
             | Deed::Port { taken: false, .. } => {}
         }
     }

@@ -136,6 +136,8 @@ pub enum Deed {
         /// Taken or left.
         taken: bool,
     },
+    /// Everything that is under way ends well, in no time.
+    Work,
     /// Faults stop and time passes: what is wanted must become true.
     Calm,
 }

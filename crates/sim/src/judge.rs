@@ -69,6 +69,10 @@ pub struct Judge {
     required_by: BTreeMap<UnitName, BTreeSet<UnitName>>,
     /// Callers that were not answered yet, and for which unit.
     pub asked: BTreeMap<Ticket, UnitName>,
+    /// Callers whose answer waits for its commit.
+    pub untold: BTreeMap<Ticket, UnitName>,
+    /// Callers whose daemon died.
+    pub lost: BTreeMap<Ticket, UnitName>,
     pub(crate) account: Account,
     expected: Expected,
     steps: u64,
@@ -114,8 +118,8 @@ impl Judge {
     pub fn after(&mut self, core: &Core, machine: &Machine, fx: &Effects, counts: &mut Counts) -> Result<(), Broken> {
         self.steps += 1;
         self.answers(core, machine, fx, counts)?;
-        self.records(core, fx, counts)?;
         self.notices(machine, fx)?;
+        self.records(core, fx, counts)?;
         for act in &fx.acts {
             if let Act::Launch { unit, run } = act {
                 self.launch(core, fx, unit, *run)?;
@@ -141,6 +145,7 @@ impl Judge {
             let Some(name) = self.asked.remove(&answer.ticket) else {
                 return broken("answers", format!("ticket {} is answered twice", answer.ticket.0));
             };
+            self.untold.insert(answer.ticket, name.clone());
             let Ok(op) = &answer.result else {
                 let ring = answer.result.as_ref().is_err_and(|failure| failure.message.contains("in a ring"));
                 if ring {
@@ -159,7 +164,8 @@ impl Judge {
                 OpKind::Start | OpKind::Restart => unit.is_some_and(|u| {
                     // A job can be done, and the next who waits be served, in one step.
                     let ended = |n: &Notice| matches!(n, Notice::Ended { unit, .. } if *unit == name);
-                    let rose = fx.notices.iter().any(ended) || fx.records.iter().any(|r| is_next(r, op));
+                    let ready = |n: &Notice| matches!(n, Notice::Phase { unit, to: Phase::Running, .. } if *unit == name);
+                    let rose = fx.notices.iter().any(|n| ended(n) || ready(n)) || fx.records.iter().any(|r| is_next(r, op));
                     let rests = u.done || u.policy.schedule.is_some();
                     matches!(u.life, Life::Up { .. }) || rests || rose
                 }),
@@ -349,7 +355,8 @@ impl Judge {
 
     /// The daemon's callers have nobody to answer them any more.
     pub fn daemon_died(&mut self) {
-        self.asked.clear();
+        self.lost.append(&mut self.asked);
+        self.lost.append(&mut self.untold);
         self.expected = Expected::default();
     }
 

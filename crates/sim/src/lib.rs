@@ -24,6 +24,8 @@ pub mod journal;
 pub mod judge;
 pub mod machine;
 pub mod play;
+pub mod scenario;
+pub mod scripts;
 pub mod shrink;
 pub mod trace;
 pub mod world;

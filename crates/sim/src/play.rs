@@ -78,6 +78,14 @@ pub fn deeds(list: &[Deed], traced: bool) -> (World, Result<(), Broken>) {
     (world, ended)
 }
 
+/// Plays what is written as code.
+pub fn with(play: impl FnOnce(&mut World) -> Result<(), Broken>) -> (World, Result<(), Broken>) {
+    let mut world = World::new();
+    world.judge.thorough = true;
+    let ended = guarded(|| play(&mut world));
+    (world, ended)
+}
+
 /// A panic of the core is a rule that does not hold.
 fn guarded(play: impl FnOnce() -> Result<(), Broken>) -> Result<(), Broken> {
     catch_unwind(AssertUnwindSafe(play)).unwrap_or_else(|panic| {

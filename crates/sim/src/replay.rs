@@ -49,9 +49,10 @@ fn show(again: &Trace, written: &[&Line], until: u64, stops: bool) -> Result<(),
             Line::Head { .. } => {}
             Line::Deed { deed } => println!("\n== {}", serde_json::to_string(deed).unwrap_or_default()),
             Line::Step { step, .. } if *step > until => return Ok(()),
-            Line::Step { step, boot_ms, event, effects, digest, .. } => {
+            Line::Step { step, boot_ms, event, effects, units, digest, .. } => {
                 println!("{step:>6} {boot_ms:>10} ms  {event:?}  [{digest}]");
                 effects.iter().for_each(|effect| println!("                      {effect}"));
+                units.iter().for_each(|unit| println!("                    = {unit}"));
                 if stops {
                     let _ = io::stdin().lock().read_line(&mut String::new());
                 }

@@ -35,6 +35,8 @@ pub enum Line {
         event: Box<Event>,
         /// What came out, in words.
         effects: Vec<String>,
+        /// The units that it touched, as they were then.
+        units: Vec<String>,
         /// A digest of the units that it touched, as they were then.
         digest: String,
     },
@@ -54,13 +56,15 @@ impl Trace {
 
     pub(crate) fn step(&mut self, step: u64, now: Now, event: &Event, fx: &Effects, core: &Core) {
         let mut text = String::new();
-        for name in &fx.touched {
-            let _ = write!(text, "{:?}", core.unit(name).map(|unit| (unit.saved(), &unit.life, unit.busy_with())));
+        let mut units = vec![];
+        for unit in fx.touched.iter().filter_map(|name| core.unit(name)) {
+            let _ = write!(text, "{:?}", (unit.saved(), &unit.life, unit.busy_with()));
+            units.push(format!("{}: {:?}, {:?}", unit.name, unit.want, unit.life));
         }
         let digest = format!("{:016x}", fnv(&text));
         let (boot_ms, wall_ms) = (now.boot_ms, now.wall_ms);
         let event = Box::new(event.clone());
-        self.lines.push(Line::Step { step, boot_ms, wall_ms, event, effects: in_words(fx), digest });
+        self.lines.push(Line::Step { step, boot_ms, wall_ms, event, effects: in_words(fx), units, digest });
     }
 
     /// As a file: one line each.

@@ -5,7 +5,7 @@
 //! core decides so; whether it may is the business of [`crate::judge`].
 
 use wharf_core::{Answer, Core, Effects, Event, Fact, Notice, Ticket};
-use wharf_model::{OpOutcome, UnitName};
+use wharf_model::{OpKind, OpOutcome, UnitName};
 
 use crate::{
     counts::{Counts, Seen},
@@ -142,8 +142,14 @@ impl World {
                 self.machine.strangers.remove(number);
                 Ok(())
             }
+            Deed::Work => self.work(),
             Deed::Calm => self.calm(),
         }
+    }
+
+    /// The caller that asked last.
+    pub fn last_ticket(&self) -> Ticket {
+        Ticket(self.tickets)
     }
 
     fn other_database(&mut self, journal: Journal) -> Result<(), Broken> {
@@ -263,6 +269,7 @@ impl World {
 
     /// What a caller is told must be durable by then.
     fn give_answer(&mut self, answer: &Answer) -> Result<(), Broken> {
+        self.judge.untold.remove(&answer.ticket);
         let Ok(op) = &answer.result else {
             self.counts.saw(Seen::AnsweredFailed);
             return Ok(());
@@ -272,7 +279,7 @@ impl World {
         let known = self.journal.op(&op.name, op.id);
         let kept = known.is_some_and(|known| known == op || began);
         // A stop of what nobody has ever made is true already, and leaves nothing.
-        let nothing_done = known.is_none() && !self.journal.units.contains_key(&op.name);
+        let nothing_done = known.is_none() && matches!(op.kind, OpKind::Stop | OpKind::Delete);
         let pruned = self.journal.oldest_op(&op.name).is_some_and(|oldest| oldest > op.id);
         if !kept && !nothing_done && !pruned {
             return broken("acknowledged", format!("operation {} of {} is answered and not recorded", op.id, op.name));

@@ -1,7 +1,7 @@
 //! The names of all findings. They never change their meaning; docs/doctor.md has a paragraph for each.
 
 /// In the order of the page.
-pub const IDS: [&str; 51] = [
+pub const IDS: [&str; 50] = [
     "daemon-down",
     "daemon-version",
     "daemon-binary-replaced",
@@ -24,11 +24,12 @@ pub const IDS: [&str; 51] = [
     "port-duplicate",
     "port-open",
     "mode-folder",
+    "owner-folder",
     "mode-socket",
     "mode-secret",
-    "owner-folder",
     "secret-file-open",
     "env-file-open",
+    "user-unknown",
     "store-noexec",
     "containment",
     "limit-memory",
@@ -51,6 +52,4 @@ pub const IDS: [&str; 51] = [
     "clock",
     "linger",
     "kill-mode",
-    "user-unknown",
-    "limits-of-user",
 ];

@@ -41,7 +41,8 @@ fn groups(ground: &Ground, report: &mut Report) {
                 found.fix("look at them; if nobody needs them, end them all", command);
             }
             (false, true) => {
-                let found = report.say("cgroup-leftover", Severity::Note, "an empty cgroup was left behind", path.clone());
+                let found =
+                    report.say("cgroup-leftover", Severity::Note, "an empty cgroup was left behind", path.clone());
                 found.about([path]).cure(Cure::RemoveGroup(group.path.clone())).fleeting();
             }
         }
@@ -98,7 +99,8 @@ fn staging(ground: &Ground, report: &mut Report) {
         let age = fs::metadata(&folder).and_then(|m| m.modified()).ok().and_then(|at| at.elapsed().ok());
         if age.is_some_and(|age| age > STAGING_AGE) {
             let detail = folder.display().to_string();
-            let found = report.say("staging-leftover", Severity::Note, "half an install was left behind", detail.clone());
+            let found =
+                report.say("staging-leftover", Severity::Note, "half an install was left behind", detail.clone());
             found.about([detail]).cure(Cure::RemoveFolder(folder));
         }
     }

@@ -45,6 +45,9 @@ const ENODEV: i32 = 19;
 /// Where the kernel cannot tell of an end (no descriptor is left, say), it is asked this often.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
+/// How the names of trials begin. No run's name has no colon.
+const TRIAL: &str = "trial-";
+
 /// The controllers that limit what a run may use.
 const CONTROLLERS: [&str; 3] = ["memory", "cpu", "pids"];
 
@@ -89,9 +92,25 @@ fn is_delegated(cgroup: &Path) -> bool {
         .any(|name| rustix::fs::getxattr(cgroup, *name, &mut value).is_ok_and(|length| value[..length] == *b"1"))
 }
 
+/// A name for something to try out, which tells whose it is.
+pub fn trial(root: &Path) -> PathBuf {
+    root.join(format!("{TRIAL}{}", std::process::id()))
+}
+
+/// Removes what daemons that were killed in the middle of a trial have left.
+pub fn sweep_trials(root: &Path) {
+    for dir in below(root) {
+        let whose = dir.file_name().and_then(|name| name.to_str()?.strip_prefix(TRIAL)?.parse::<u32>().ok());
+        if whose.is_some_and(|pid| !Path::new("/proc").join(pid.to_string()).exists()) {
+            let _ = fs::remove_dir(dir);
+        }
+    }
+}
+
 /// Moves a shim that waits for its spec into a trial cgroup; it never gets one.
 fn try_out(root: &Path, shim: &Path) -> io::Result<()> {
-    let trial = root.join(format!("trial-{}", std::process::id()));
+    sweep_trials(root);
+    let trial = trial(root);
     make(&trial)?;
     let moved = move_one(&trial, shim);
     remove(&trial);

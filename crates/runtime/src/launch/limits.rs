@@ -183,7 +183,7 @@ fn write(dir: &Path, file: &str, value: u64) -> io::Result<()> {
 
 /// Which of memory, cpu and pids a run's cgroup has, from one that is made for the question.
 fn of_new_kind(root: &Path) -> [bool; 3] {
-    let trial = root.join(format!("trial-{}", std::process::id()));
+    let trial = containment::trial(root);
     let has = |file: &str| trial.join(file).exists();
     let found = match containment::make(&trial) {
         Ok(()) => [has("memory.max"), has("cpu.max"), has("pids.max")],
@@ -195,7 +195,8 @@ fn of_new_kind(root: &Path) -> [bool; 3] {
 
 /// Whether a group below `root` can be made and has this file to be written.
 fn can_be_set(root: &Path, file: &str) -> bool {
-    let trial = root.join(format!("trial-{}", std::process::id()));
+    containment::sweep_trials(root);
+    let trial = containment::trial(root);
     let can = fs::create_dir_all(&trial).is_ok() && fs::OpenOptions::new().write(true).open(trial.join(file)).is_ok();
     containment::remove(&trial);
     can

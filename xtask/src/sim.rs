@@ -1,0 +1,45 @@
+//! `cargo xtask sim`: the simulation of the core, built fast and run on both cores.
+
+use crate::ground::{cargo, root, step};
+
+/// How long a merge is simulated, in seconds.
+const MERGE_S: &str = "60";
+
+fn build() -> Result<(), String> {
+    let status = cargo(&["build", "--quiet", "--locked", "--profile", "sim", "--package", "wharf-sim"]).status();
+    match status {
+        Ok(status) if status.success() => Ok(()),
+        Ok(status) => Err(format!("the simulation does not build ({status})")),
+        Err(e) => Err(format!("cargo: {e}")),
+    }
+}
+
+/// `cargo xtask sim [OPTIONS]`, `sim replay FILE`, `sim scenarios`: see docs/simulation.md.
+pub fn run(args: &[String]) -> Result<(), String> {
+    build()?;
+    let mut sim = program();
+    let status = sim.args(args).status().map_err(|e| format!("{}: {e}", sim.get_program().display()))?;
+    if status.success() { Ok(()) } else { Err("the simulation has found something: see above".into()) }
+}
+
+/// What a merge must pass: every scenario, seeds for a minute, and once 10,000 units.
+pub fn merge() -> Result<(), String> {
+    build()?;
+    step("simulation: scenarios", program().arg("scenarios"))?;
+    step("simulation: seeds", program().args(["--seconds", MERGE_S, "--jobs", "2", "--seed", &first_seed()]))?;
+    step("simulation: 10,000 units", program().args(["--seed", "1", "--units", "10000", "--steps", "30000"]))
+}
+
+/// Another part of all seeds at every commit; the same for the same commit.
+fn first_seed() -> String {
+    let head = std::process::Command::new("git").args(["rev-parse", "HEAD"]).current_dir(root()).output();
+    let text = head.map(|out| String::from_utf8_lossy(&out.stdout).into_owned()).unwrap_or_default();
+    let number = text.get(..8).and_then(|hex| u64::from_str_radix(hex, 16).ok()).unwrap_or(1);
+    (number * 1_000).to_string()
+}
+
+fn program() -> std::process::Command {
+    let mut command = std::process::Command::new(root().join("target/sim/wharf-sim"));
+    command.current_dir(root());
+    command
+}
