@@ -247,7 +247,7 @@ fn a_run_goes_on_with_the_main_process_that_it_names() {
     assert_eq!((&told["state"], count(&starts)), (&json!("running"), 1), "{told}");
     let pid = told["pid"].as_i64().unwrap() as i32;
     assert_eq!(fs::read_to_string(format!("/proc/{pid}/comm")).unwrap().trim(), "sleep");
-    nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL).unwrap();
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGTERM).unwrap();
     eventually("its end is the run's", Duration::from_secs(5), || count(&starts) == 2);
     assert_eq!(status(&daemon, "hands-over")["last_exit"]["kind"], "signaled");
 }

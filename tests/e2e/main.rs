@@ -10,6 +10,7 @@ mod house;
 mod journeys;
 mod logs;
 mod policy;
+mod promises;
 mod records;
 mod replace;
 mod secrets;

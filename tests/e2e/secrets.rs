@@ -239,8 +239,11 @@ fn p19_secrets_are_found_nowhere() {
     let mut ground = Ground::new();
     let units = ["command@tells", "command@fails", "command@sick", "command@checks"];
     ground.start("tells", &format!("{TELLS}\nexec sleep 1000"), json!({})).unwrap();
-    let quick = json!({ "restart": { "budget": 1, "delay_ms": 10 }, "start_timeout_ms": 3000, "ready_after_ms": 500 });
-    ground.start("fails", &format!("{TELLS}\nexit 3"), quick.clone()).unwrap_err();
+    let quick = json!({ "restart": { "budget": 1, "delay_ms": 10 }, "start_timeout_ms": 5000, "ready_after_ms": 500 });
+    let mut dies = quick.clone();
+    // It dies before it counts as ready, however slow the machine is.
+    (dies["ready_after_ms"], dies["start_timeout_ms"]) = (json!(20_000), json!(30_000));
+    ground.start("fails", &format!("{TELLS}\nexit 3"), dies).unwrap_err();
     let mut sick = quick.clone();
     sick["secrets"] = ground.secrets();
     let with = json!({ "argv": ["sleep", "1000"], "health": { "exec": ["sh", "-c", format!("{TELLS}\nexit 1")] } });

@@ -91,7 +91,7 @@ impl Core {
             // Nobody has to ask for what is wanted: whatever emptied it, it is filled again.
             None if unit.life == Life::Idle && unit.starts_by_itself() => Move::Launch,
             None if matches!(unit.life, Life::Waiting { .. }) && unit.is_wanted() && !unit.held => Move::Launch,
-            None if unit.life == Life::Idle && unit.used && unit.want == Want::OnDemand => Move::Launch,
+            None if unit.life == Life::Idle && unit.used && unit.want == Want::OnDemand && !unit.held => Move::Launch,
             None => Move::Nothing,
         };
         match found {

@@ -324,7 +324,7 @@ fn steps(unit: &Unit, goal: &Goal) -> VecDeque<Step> {
         }
         Goal::Upgrade { version } => {
             let place = Step::Place { version: version.clone(), reset: false, build: false, begun: false };
-            let runs = unit.is_wanted() && unit.life.run().is_some();
+            let runs = unit.is_wanted() && !unit.held && unit.life.run().is_some();
             if runs { vec![place, stop, start] } else { vec![place] }
         }
     };

@@ -43,6 +43,8 @@ impl Core {
                 if self.of_run(&unit, run, fx).is_some() {
                     self.exited(now, &unit, exit, last_words, fx);
                     if empty {
+                        // Nobody is left to be asked to end.
+                        fx.acts.retain(|act| !matches!(act, Act::Terminate { run: of, .. } if *of == run));
                         self.over(now, &unit, fx);
                     }
                 }

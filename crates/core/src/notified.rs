@@ -77,7 +77,7 @@ impl Core {
     /// A unit that runs on demand is wanted by somebody now.
     pub(crate) fn used(&mut self, name: &UnitName, fx: &mut Effects) {
         let Some(unit) = self.units.get_mut(name) else { return };
-        if unit.want == Want::OnDemand {
+        if unit.want == Want::OnDemand && !unit.held {
             unit.used = matches!(unit.life, Life::Idle | Life::Stopping { cause: Cause::Idle, .. });
             fx.touched.insert(name.clone());
             // What it needs is wanted with it. A need that cannot come is told by the wait for it.

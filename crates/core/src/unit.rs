@@ -440,6 +440,11 @@ impl Unit {
         let phase = match (&self.life, self.phase()) {
             (Life::Up { .. }, _) => Phase::Running,
             (Life::Unknown { was, .. }, _) => *was,
+            // Its main process is dead: the kernel says so to the next daemon, too. One commit less
+            // between a death and the next run.
+            (Life::Stopping { cause: Cause::Death { .. } | Cause::Final { .. } | Cause::Done, exit: Some(_), .. }, _) => {
+                Phase::Running
+            }
             (Life::Waiting { .. }, _) => Phase::Stopped,
             (_, phase) => phase,
         };

@@ -326,7 +326,8 @@ async fn watch(shared: &Arc<Shared>, unit: UnitName, run: RunId, live: LiveRun) 
         Some(exit) => Some(exit),
         None => tokio::time::timeout(CODE_WAIT, live.exit_known()).await.ok(),
     };
-    let last_words = last_words(shared.layout.logs(&unit), run).await;
+    let silent = fs::metadata(shared.layout.log(&unit, run)).is_ok_and(|log| log.len() == 0);
+    let last_words = if silent { vec![] } else { last_words(shared.layout.logs(&unit), run).await };
     let (empty, exit) = (live.is_empty(), known.clone().unwrap_or(Exit::Unknown));
     shared.tell(Fact::Exited { unit: unit.clone(), run, exit, empty, last_words });
     let learnt = async {

@@ -136,20 +136,27 @@ fn newest_log(layout: &Layout) -> u64 {
     units.flatten().filter_map(newest).max().unwrap_or(0)
 }
 
-/// Units of live runs that the journal has lost, as they stand beside their runs.
-fn recover(layout: &Layout, launcher: &Launcher, units: &mut Vec<Saved>) -> Result<(), Failure> {
+/// Units of live runs that the journal has lost, or knows only as they were before: as they stand beside their
+/// runs. A run is in the journal before it begins, so one that is newer than `last_run`, the last that the journal
+/// gave a number, shows that the journal is an older copy.
+fn recover(layout: &Layout, launcher: &Launcher, last_run: u64, units: &mut Vec<Saved>) -> Result<(), Failure> {
     let mut runs = launcher.runs()?;
     // The newest run of a unit is the one that counts.
     runs.sort_by_key(|(_, run)| std::cmp::Reverse(*run));
     for (unit, run) in runs {
-        if units.iter().any(|known| known.name == unit) {
+        let known = units.iter().position(|known| known.name == unit);
+        if known.is_some_and(|at| run.0 <= last_run || units[at].run >= Some(run)) {
             continue;
         }
         let path = layout.runs().join(unit.as_str()).join(run.to_string()).join(acts::UNIT_FILE);
         let beside = std::fs::read(&path).ok().and_then(|bytes| serde_json::from_slice::<Saved>(&bytes).ok());
         if let Some(saved) = beside.filter(|saved| saved.name == unit) {
-            tracing::warn!("{unit}: the journal does not know it, its run {run} does");
-            units.push(Saved { run: Some(run), ..saved });
+            tracing::warn!("{unit}: the journal does not know its run {run}: as it stands beside that");
+            let saved = Saved { run: Some(run), ..saved };
+            match known {
+                Some(at) => units[at] = saved,
+                None => units.push(saved),
+            }
         }
     }
     Ok(())
@@ -164,7 +171,7 @@ impl Engine {
         let store = Store::open(&layout.state_db())?;
         let launcher = Launcher::new(layout.runs(), layout.shim_dir(), &store.installation()?)?;
         let mut restored = store.restore()?;
-        recover(&layout, &launcher, &mut restored.units)?;
+        recover(&layout, &launcher, restored.next_run, &mut restored.units)?;
         let left_over = launcher.runs()?;
         let newest_dir = left_over.iter().map(|(_, run)| run.0).max().unwrap_or(0);
         let next_run = restored.next_run.max(newest_dir).max(newest_log(&layout));

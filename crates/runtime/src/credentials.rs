@@ -156,12 +156,13 @@ impl Credentials {
         }
     }
 
-    /// A run is over.
+    /// A run is over. The last one takes the place along.
     pub fn remove(&self, run: RunId) {
-        for place in &self.places {
+        for place in self.places.iter().filter(|place| place.exists()) {
             if let Err(e) = place::remove(&place.join(run.to_string())) {
                 tracing::error!("the secrets of run {run} cannot be removed from {}: {e}", place.display());
             }
+            let _ = fs::remove_dir(place);
         }
     }
 

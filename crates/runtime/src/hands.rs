@@ -39,6 +39,9 @@ use crate::{
 /// A program that is asked for its version may take this long.
 const VERSION_MS: u64 = 5_000;
 
+/// Listening sockets and what they are called.
+type Sockets = Vec<(String, OwnedFd)>;
+
 /// Acts on this machine. Cheap to clone; all clones share one registry.
 #[derive(Clone)]
 pub struct RealHands {
@@ -50,7 +53,7 @@ pub struct RealHands {
     say: Say,
     // A HashMap, because nothing is decided by its order.
     live: Arc<Mutex<HashMap<RunId, LiveRun>>>,
-    sockets: Arc<Mutex<HashMap<RunId, Vec<(String, OwnedFd)>>>>,
+    sockets: Arc<Mutex<HashMap<RunId, Sockets>>>,
     log_lines: Arc<LogLines>,
     ears: Arc<Mutex<HashMap<RunId, Ear>>>,
     credentials: Arc<Credentials>,
@@ -135,6 +138,11 @@ impl RealHands {
         Ok(Some(Ear::again(&self.layout.notify(run), live.notify_fd(), is_starting, live.clone())?))
     }
 
+    fn take_sockets(&self, run: RunId) -> Vec<(String, Arc<OwnedFd>)> {
+        let given = self.sockets.lock().unwrap_or_else(PoisonError::into_inner).remove(&run);
+        given.into_iter().flatten().map(|(name, socket)| (name, Arc::new(socket))).collect()
+    }
+
     /// The folders.
     pub fn layout(&self) -> &Layout {
         &self.layout
@@ -169,7 +177,9 @@ impl RealHands {
         }
         let (dirs, who, reached) = (cx.dirs.clone(), account.clone(), program.clone());
         let at = cwd.clone();
-        let prepared = tokio::task::spawn_blocking(move || {
+        // Without another user it is a look at two folders; to give away a tree takes its time.
+        let is_quick = who.is_none();
+        let prepare = move || {
             for folder in [&dirs.data, &dirs.run] {
                 own_folder(folder, who.as_ref())?;
             }
@@ -178,8 +188,13 @@ impl RealHands {
                 return Err(Failure::new(ErrorKind::Precondition, text).hint("make it, or name another"));
             }
             who.map_or(Ok(()), |who| who.can_reach(&reached).and_then(|()| who.can_reach(&at.join("."))))
-        });
-        prepared.await.map_err(|e| Failure::new(ErrorKind::Internal, e.to_string()))??;
+        };
+        if is_quick {
+            prepare()?;
+        } else {
+            let prepared = tokio::task::spawn_blocking(prepare).await;
+            prepared.map_err(|e| Failure::new(ErrorKind::Internal, e.to_string()))??;
+        }
         Ok(Resolved { program, env: env.into_iter().collect(), cwd, account })
     }
 
@@ -373,7 +388,7 @@ impl Hands for RealHands {
             limits: cx.policy.limits.clone(),
             pipe: cx.policy.logs.pipe,
             notify,
-            listen_fds: vec![],
+            listen_fds: self.take_sockets(run),
         };
         let live = self.launcher.launch(plan).await.map_err(|f| {
             Socket::remove(&self.layout.notify(run));

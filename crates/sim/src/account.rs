@@ -92,7 +92,7 @@ impl Account {
             times.retain(|t| died - *t < window_s * 1000);
             times.len() as u64
         };
-        let slow = if restart.slow_retry_s > 0 { restart.window_s / restart.slow_retry_s + 1 } else { 0 };
+        let slow = restart.window_s.checked_div(restart.slow_retry_s).map_or(0, |times| times + 1);
         let slow = if restart.budget == 0 { 0 } else { slow };
         let counted = within(&mut deaths.followed, restart.window_s);
         if counted > u64::from(restart.budget) + slow {

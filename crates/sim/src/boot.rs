@@ -73,6 +73,7 @@ impl World {
         let next_run = self.journal.counters.0.max(newest_dir).max(self.machine.newest_log);
         let (core, first) = Core::restore(units.into_values().collect(), ops(&self.journal), next_run, self.journal.counters.1);
         self.judge.restored(&core, &self.journal)?;
+        first.acts.iter().for_each(|act| self.counts.act(act));
         let looks: Vec<_> = first.acts.into_iter().filter_map(looked_at).collect();
         let known: BTreeSet<RunId> = looks.iter().map(|(_, run)| *run).collect();
         let strangers = self.machine.bodies.iter().filter(|(run, _)| !known.contains(run));

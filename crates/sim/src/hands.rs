@@ -179,6 +179,11 @@ impl World {
         Ok(Ok(ports))
     }
 
+    /// The daemon is told something, true or not.
+    pub fn tell_of(&mut self, fact: Fact) -> Result<(), Broken> {
+        self.fact(fact)
+    }
+
     /// A letter is read.
     pub(crate) fn tell(&mut self, nth: u32) -> Result<(), Broken> {
         match self.daemon.as_mut().and_then(|daemon| daemon.letter(nth)) {

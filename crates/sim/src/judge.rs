@@ -167,7 +167,8 @@ impl Judge {
                     let ready = |n: &Notice| matches!(n, Notice::Phase { unit, to: Phase::Running, .. } if *unit == name);
                     let rose = fx.notices.iter().any(|n| ended(n) || ready(n)) || fx.records.iter().any(|r| is_next(r, op));
                     let rests = u.done || u.policy.schedule.is_some();
-                    matches!(u.life, Life::Up { .. }) || rests || rose
+                    let was = self.shadows.get(&name).is_some_and(|shadow| shadow.goes);
+                    was || matches!(u.life, Life::Up { .. }) || rests || rose
                 }),
                 OpKind::Install => unit.is_some_and(Unit::is_placed),
                 OpKind::Build | OpKind::Upgrade => true,
@@ -182,6 +183,11 @@ impl Judge {
     fn records(&mut self, core: &Core, fx: &Effects, counts: &mut Counts) -> Result<(), Broken> {
         for record in &fx.records {
             let Record::Op(op) = record else { continue };
+            let waits = core.unit(&op.name).is_some_and(|u| matches!(u.life, Life::Waiting { .. }));
+            if waits && matches!(op.kind, OpKind::Start | OpKind::Restart) {
+                // Its caller was told what it waits for; that it is wanted stays.
+                self.account.invited(&op.name);
+            }
             if op.outcome != OpOutcome::Running {
                 continue;
             }

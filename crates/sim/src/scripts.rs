@@ -266,6 +266,13 @@ fn machine() -> Vec<Scenario> {
     vec![
         boots(up("t6 a new daemon adopts").then(Deed::Crash { after: 0, salt: 0 }).wait(100)),
         boots(up("it dies while no daemon lives").then(Deed::LogFault { unit: named("a"), line: None }).then(dies("a", 1))),
+        new("an upgrade does not start what an earlier daemon was stopping")
+            .start("a", quick())
+            .stop("a")
+            .then(Deed::Crash { after: 0, salt: 0 })
+            .then(Deed::Scheduled { unit: named("a") })
+            .ask("a", Goal::Upgrade { version: None }, None)
+            .ends("a", Want::Down, Phase::Stopped),
         boots(up("the machine is started anew").then(Deed::Reboot)),
         boots(up("the database is lost").then(Deed::LoseDatabase)),
         boots(up("the database is a day old").then(Deed::KeepCopy).ask("a", Goal::Restart, None).then(Deed::Work).then(Deed::OldDatabase)),

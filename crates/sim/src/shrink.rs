@@ -4,21 +4,26 @@ use std::time::{Duration, Instant};
 
 use crate::{deed::Deed, play};
 
-/// Leaves out what is not needed, until nothing more can go or the time is up.
-pub fn shrink(mut list: Vec<Deed>, rule: &'static str, limit: Duration) -> Vec<Deed> {
+/// The fewest of these deeds that still break the rule, as far as the time goes.
+pub fn shrink(list: Vec<Deed>, rule: &'static str, limit: Duration) -> Vec<Deed> {
     let began = Instant::now();
-    let breaks = |list: &[Deed]| play::deeds(list, false).1.is_err_and(|broken| broken.rule == rule);
+    // When the time is up nothing more breaks, so nothing more is left out.
+    let breaks = |list: &[Deed]| {
+        began.elapsed() < limit && play::deeds(list, false).1.is_err_and(|broken| broken.rule == rule)
+    };
+    least(list, &breaks)
+}
+
+/// Leaves out what is not needed, in ever smaller pieces, until no single deed can go.
+pub fn least(mut list: Vec<Deed>, breaks: &dyn Fn(&[Deed]) -> bool) -> Vec<Deed> {
     if !breaks(&list) {
         return list;
     }
-    let mut chunk = list.len().div_ceil(2);
-    while chunk > 0 {
+    let mut chunk = list.len().div_ceil(2).max(1);
+    loop {
         let mut at = 0;
         let mut shorter = false;
         while at < list.len() {
-            if began.elapsed() > limit {
-                return list;
-            }
             let end = (at + chunk).min(list.len());
             let without: Vec<Deed> = list[..at].iter().chain(&list[end..]).cloned().collect();
             if breaks(&without) {
@@ -28,12 +33,10 @@ pub fn shrink(mut list: Vec<Deed>, rule: &'static str, limit: Duration) -> Vec<D
                 at = end;
             }
         }
-        if chunk == 1 && !shorter {
-            break;
-        }
-        if !shorter || chunk > 1 {
-            chunk = (chunk / 2).max(1);
+        match (chunk, shorter) {
+            (1, false) => return list,
+            (1, true) => {}
+            (_, _) => chunk /= 2,
         }
     }
-    list
 }

@@ -123,7 +123,14 @@ impl World {
                 self.judge.rebooted();
                 Ok(())
             }
-            Deed::LoseDatabase => self.other_database(Journal::default()),
+            Deed::LoseDatabase => {
+                // A copy from before would know runs by numbers that are handed out again now.
+                self.copy = None;
+                // Limitation: a run that was made in the instant its daemon died has nothing beside it yet. If
+                // the database is lost before the next daemon, nobody knows whose it is until strangers are ended.
+                self.machine.bodies.retain(|_, body| body.beside.is_some() || body.obituaries > 0);
+                self.other_database(Journal::default())
+            }
             Deed::KeepCopy => {
                 self.copy = Some(self.journal.clone());
                 Ok(())

@@ -45,7 +45,7 @@ fn main() {
     let [dir, unit, kind, rest @ ..] = &args[..] else { exit(2) };
     let done = match (kind.as_str(), rest) {
         ("left", [_]) => stay(),
-        ("bomb", [count]) => bomb(count.parse().unwrap_or(0)),
+        ("bomb", [count]) => bomb(dir, unit, count.parse().unwrap_or(0)),
         _ => Life::begin(Path::new(dir), unit, kind).and_then(Life::live),
     };
     if let Err(e) = done {
@@ -68,12 +68,12 @@ fn stay() -> io::Result<()> {
     }
 }
 
-fn bomb(count: usize) -> io::Result<()> {
+fn bomb(dir: &str, unit: &str, count: usize) -> io::Result<()> {
     SigSet::all().thread_block()?;
     let me = std::env::current_exe()?;
     let another = || {
         let mut command = Command::new(&me);
-        command.args(["-", "-", "left", "0"]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        command.args([dir, unit, "left", "0"]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         command.process_group(0).spawn()
     };
     let mut children = vec![];

@@ -39,7 +39,8 @@ pub fn of(dir: &Path, unit: &str) -> Vec<Life> {
 pub fn latest(dir: &Path, units: &[String]) -> BTreeMap<String, Life> {
     let newest = |unit: &String| {
         let folder = dir.join("lives").join(unit);
-        let names = fs::read_dir(&folder).into_iter().flatten().flatten().filter_map(|e| e.file_name().into_string().ok());
+        let names =
+            fs::read_dir(&folder).into_iter().flatten().flatten().filter_map(|e| e.file_name().into_string().ok());
         let name = names.filter(|n| !n.ends_with(".n")).max_by_key(|n| born(n))?;
         Some((unit.clone(), read(&folder, &name)?))
     };

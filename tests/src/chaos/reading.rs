@@ -70,7 +70,8 @@ pub fn listen(socket: PathBuf) -> JoinHandle<Vec<(String, u64, Value)>> {
     std::thread::spawn(move || {
         let mut bytes = vec![];
         if let Ok(mut stream) = UnixStream::connect(socket) {
-            let head = "GET /events?since=0&kind=unit.ended HTTP/1.1\r\nHost: a\r\nAccept: application/x-ndjson\r\n\r\n";
+            let head =
+                "GET /events?since=0&kind=unit.ended HTTP/1.1\r\nHost: a\r\nAccept: application/x-ndjson\r\n\r\n";
             let _ = stream.write_all(head.as_bytes());
             let mut buffer = [0; 16_384];
             // What came before the connection broke counts.

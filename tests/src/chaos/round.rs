@@ -147,7 +147,9 @@ impl Loop {
         }
         let mut shims: Vec<_> = world
             .iter()
-            .filter_map(|p| if let Process::Shim { unit, run, pid } = p { Some((unit.clone(), *run, *pid)) } else { None })
+            .filter_map(
+                |p| if let Process::Shim { unit, run, pid } = p { Some((unit.clone(), *run, *pid)) } else { None },
+            )
             .collect();
         shims.sort();
         for _ in 0..=self.dice.below(3).min(shims.len() as u64) {
@@ -311,10 +313,16 @@ impl Loop {
             let was_asked = !life.signals.is_empty() || asked(u64::MAX);
             match told.map(|exit| (exit["kind"].as_str().unwrap_or(""), exit)) {
                 None => self.counts.untold += 1,
-                Some(("unknown", _)) if self.shims_killed.contains(&(unit.name.clone(), life.run)) => self.counts.unknown += 1,
+                Some(("unknown", _)) if self.shims_killed.contains(&(unit.name.clone(), life.run)) => {
+                    self.counts.unknown += 1
+                }
                 Some((_, exit)) if life.ended_as(exit, was_asked) => self.counts.exact += 1,
                 Some((_, exit)) => {
-                    let shim = if self.shims_killed.contains(&(unit.name.clone(), life.run)) { "killed" } else { "left alone" };
+                    let shim = if self.shims_killed.contains(&(unit.name.clone(), life.run)) {
+                        "killed"
+                    } else {
+                        "left alone"
+                    };
                     let what = format!("{who} is told as {exit}, planned was {:?}; its shim was {shim}", life.planned);
                     self.verdict.broken(Promise::Exit, what);
                 }
@@ -353,7 +361,10 @@ impl Unit {
             _ => true,
         };
         if !is_right {
-            wrong.push((Promise::Acknowledged, format!("{} is wanted {:?} and is {state}: {status}", self.name, self.wants)));
+            wrong.push((
+                Promise::Acknowledged,
+                format!("{} is wanted {:?} and is {state}: {status}", self.name, self.wants),
+            ));
         }
         let expected: Vec<i32> = if state == "running" { pid.into_iter().collect() } else { vec![] };
         if mains != expected {

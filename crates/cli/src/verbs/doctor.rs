@@ -181,8 +181,8 @@ fn text(diagnosis: &Diagnosis) -> String {
             text.push_str(&format!("    {}\n", found.detail));
         }
         if let Some(fix) = &found.fix {
-            let command = fix.command.as_ref().map(|command| format!(": {command}")).unwrap_or_default();
-            text.push_str(&format!("    {}{command}\n", fix.text));
+            text.push_str(&format!("    {}\n", fix.text));
+            text.extend(fix.command.as_ref().map(|command| format!("    $ {command}\n")));
         }
     }
     let count = |severity| diagnosis.findings.iter().filter(|found| found.severity == severity).count();

@@ -31,7 +31,9 @@ fn containment(ground: &Ground, report: &mut Report) {
         Tier::Session => {
             let detail = "runs are held together by their shims and locks alone: a program that forks faster than \
                           it is looked at can escape for a while, and limits hold for each process only";
-            let found = report.say("containment", Severity::Warning, "runs have no cgroup of their own", detail);
+            // Without a daemon only this session's rights are seen: a service of the system can have more.
+            let severity = if ground.is_daemon { Severity::Warning } else { Severity::Note };
+            let found = report.say("containment", severity, "runs have no cgroup of their own", detail);
             let text = "give the daemon a writable cgroup2: run it as a system service with Delegate=yes";
             found.fix(text, Some("wharf setup".into()));
             let mounted = ["/sys/fs/cgroup/cgroup.controllers", "/sys/fs/cgroup/unified/cgroup.controllers"];
@@ -60,7 +62,7 @@ fn limits(ground: &Ground, report: &mut Report) {
             By::Rlimit => format!("{what} is limited for each process of a run, not for all together (rlimit)"),
             By::None => format!("a limit of {what} is not enforced"),
         };
-        let severity = if users.is_empty() { Severity::Note } else { Severity::Warning };
+        let severity = if users.is_empty() || !ground.is_daemon { Severity::Note } else { Severity::Warning };
         let title = format!("{what} of a run cannot be limited as a whole");
         report.say(id, severity, title, detail).about(users).fix(
             "give the daemon a cgroup2 with its controllers: a system service with Delegate=yes",

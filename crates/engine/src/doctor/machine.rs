@@ -136,7 +136,7 @@ fn session(ground: &Ground, report: &mut Report) {
 fn kill_mode(ground: &Ground, report: &mut Report) {
     let cgroup = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
     let parts = || cgroup.lines().filter_map(|line| line.splitn(3, ':').nth(2)).flat_map(|path| path.split('/'));
-    let service = parts().filter(|part| part.ends_with(".service")).next_back().map(str::to_owned);
+    let service = parts().rfind(|part| part.ends_with(".service")).map(str::to_owned);
     // Only the daemon's own is of interest; user@1000.service is the manager of a user.
     let service = service.filter(|name| ground.is_daemon && is_systemd() && !name.starts_with("user@"));
     let Some(service) = service else { return report.fine("kill-mode", "systemd does not run the daemon") };

@@ -44,10 +44,14 @@ pub fn write(
     values: &[(String, Zeroizing<Vec<u8>>)],
     who: Option<&Account>,
 ) -> io::Result<()> {
-    make_ours(place)?;
     let folder = place.join(run.to_string());
-    remove(&folder)?;
-    DirBuilder::new().mode(0o700).create(&folder)?;
+    let make = || {
+        make_ours(place)?;
+        remove(&folder)?;
+        DirBuilder::new().mode(0o700).create(&folder)
+    };
+    // The end of another run may have taken the place along just then.
+    make().or_else(|e| if e.kind() == io::ErrorKind::NotFound { make() } else { Err(e) })?;
     for (name, value) in values {
         let path = folder.join(name);
         let mut file = OpenOptions::new().write(true).create_new(true).mode(0o400).open(&path)?;
