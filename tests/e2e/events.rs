@@ -419,8 +419,8 @@ fn p17_hostile_connections_do_not_hold_up_one_that_is_well() {
     let beside = measure(&mut kept);
     stop.store(true, std::sync::atomic::Ordering::Relaxed);
     let after = resident_kib(daemon.pid());
-    println!("P17: status p50, p99 alone {alone:?}, beside 256 hostile connections {beside:?}");
-    println!("P17: daemon resident {before} -> {after} KiB");
+    println!("FIGURE P17: status p50, p99 alone {alone:?}, beside 256 hostile connections {beside:?}");
+    println!("FIGURE P17: daemon resident {before} -> {after} KiB");
     // Twice is the promise; below some milliseconds other tests of the machine are what is measured.
     assert!(beside.1 < (alone.1 * 2).max(Duration::from_millis(10)), "p99 {:?}", beside.1);
     assert!(after < before + 64 * 1024);

@@ -135,7 +135,7 @@ fn p12_no_line_is_lost_over_rotations_kills_of_the_daemon_and_restarts_of_the_un
         .map(|run| fs::read_dir(folder.join(run.to_string())).into_iter().flatten().flatten())
         .map(|names| names.filter(|e| e.path().extension().is_some_and(|x| x == "zst")).count())
         .sum();
-    println!("{} lines, {archives} archives, faults: {:?}", reading.next - 1, reading.faults);
+    println!("FIGURE P12: {} lines, {archives} archives, faults: {:?}", reading.next - 1, reading.faults);
     assert!(archives >= 5, "{archives} archives");
     assert!(reading.next >= written && reading.next > 1_000, "{} of {written}", reading.next);
     assert_eq!(reading.faults, [] as [String; 0]);

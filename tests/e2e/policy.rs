@@ -306,7 +306,8 @@ fn a_service_that_another_supervisor_runs_is_not_run_twice() {
 fn a_stop_signal_and_its_time_are_the_policys() {
     let daemon = Daemon::start();
     let said = daemon.home.join("said");
-    let with = sh(&format!("trap 'echo usr1 > {}; exit 0' USR1; trap '' TERM; while :; do sleep 0.05; done", said.display()));
+    let with =
+        sh(&format!("trap 'echo usr1 > {}; exit 0' USR1; trap '' TERM; while :; do sleep 0.05; done", said.display()));
     started(&daemon, "own", with, json!({ "stop_signal": "USR1", "stop_timeout_ms": 20_000 }));
     daemon.ok("service.stop", json!({ "name": "command@own" }));
     assert_eq!(fs::read_to_string(&said).unwrap().trim(), "usr1");
@@ -340,7 +341,10 @@ fn changes_to_a_policy_are_kept_and_what_no_policy_has_is_refused() {
     daemon.ok("service.start", json!({ "name": "command@web", "policy": { "stop_timeout_ms": null } }));
     let found = daemon.ok("service.inspect", json!({ "name": "command@web" }));
     assert_eq!(found["policy_changes"], json!({ "restart": { "budget": 2 } }));
-    assert_eq!((&found["policy"]["restart"]["budget"], &found["policy"]["stop_timeout_ms"]), (&json!(2), &json!(10_000)));
+    assert_eq!(
+        (&found["policy"]["restart"]["budget"], &found["policy"]["stop_timeout_ms"]),
+        (&json!(2), &json!(10_000))
+    );
     let said = daemon.cli(&["start", "command@web", "--policy", "restart.bugdet=3"]);
     assert_eq!(said.code, 2, "{said:?}");
     assert!(said.err.contains("restart.bugdet") && said.err.contains("hint:"), "{}", said.err);

@@ -4,6 +4,7 @@
 mod clocks;
 mod crowd;
 mod pids;
+mod power;
 mod stopped;
 mod store;
 mod storms;

@@ -235,7 +235,9 @@ fn twenty_replaces_under_load_refuse_nobody_and_lose_nothing() {
     let calls = seen.calls.lock().unwrap().len();
     for (what, sorted) in [("looks", &looks), ("changes", &changes)] {
         let (p50, p99, max) = (percentile(sorted, 50), percentile(sorted, 99), percentile(sorted, 100));
-        println!("20 replaces, {calls} calls, 0 failed: longest wait of {what} p50 {p50:?}, p99 {p99:?}, max {max:?}");
+        println!(
+            "FIGURE P3: 20 replaces, {calls} calls, 0 failed: longest wait of {what} p50 {p50:?}, p99 {p99:?}, max {max:?}"
+        );
     }
     assert!(percentile(&looks, 99) < Duration::from_millis(300), "{looks:?}");
 }
@@ -291,7 +293,11 @@ fn kill_9_of_either_side_of_a_handover_leaves_one_daemon_or_a_free_seat() {
             thread::sleep(Duration::from_millis(5));
         };
         // The one that comes is there in any case, and starts or takes over.
-        assert!(answers || killed != [old], "round {round}: the old one died, and the new one gave up: {}", line.daemon.log());
+        assert!(
+            answers || killed != [old],
+            "round {round}: the old one died, and the new one gave up: {}",
+            line.daemon.log()
+        );
         if answers {
             went_on += 1;
         } else {

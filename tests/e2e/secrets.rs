@@ -314,7 +314,7 @@ fn p19_secrets_are_found_nowhere() {
         places += searched.len();
     }
     println!(
-        "P19: {} secrets in {} forms, 0 occurrences in {places} places",
+        "FIGURE P19: {} secrets in {} forms, 0 occurrences in {places} places",
         canaries.len(),
         forms("x-x-x-x-x-x-x").len()
     );

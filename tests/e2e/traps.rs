@@ -321,3 +321,49 @@ fn a_unit_that_is_started_in_the_first_instant_of_a_daemon_lives() {
         assert!(pids.iter().all(|p| alive(*p)), "round {round}: a new unit was taken for a left-over");
     }
 }
+
+#[test]
+fn t8_a_port_that_is_held_harms_neither_its_holder_nor_that_ones_clients() {
+    let daemon = Daemon::start();
+    let holder = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = holder.local_addr().unwrap().port();
+    // A client in a process of its own, with an open connection to the port.
+    let mut client = std::process::Command::new("python3")
+        .args(["-c", &format!("import socket,time; s=socket.create_connection(('127.0.0.1',{port})); time.sleep(60)")])
+        .spawn()
+        .unwrap();
+    let (connection, _) = holder.accept().unwrap();
+    let with = json!({ "argv": ["sleep", "1000"], "ports": { "main": port } });
+    let refused = daemon.err("service.start", json!({ "name": "command@port", "with": with }));
+    assert_eq!(refused["code"], -32003, "{refused}");
+    assert!(client.try_wait().unwrap().is_none(), "the client was ended");
+    assert!(connection.peer_addr().is_ok());
+    // And a unit whose own clients live on when it is stopped.
+    drop((connection, holder));
+    client.kill().unwrap();
+    client.wait().unwrap();
+    let with = json!({
+        "argv": ["python3", "-m", "http.server", "--bind", "127.0.0.1", port.to_string()],
+        "ports": { "main": port }, "health": { "tcp": { "port": "main" } },
+    });
+    daemon.ok("service.start", json!({ "name": "command@port", "with": with, "reset": true }));
+    let mut client = std::process::Command::new("python3")
+        .args(["-c", &format!("import socket,time; s=socket.create_connection(('127.0.0.1',{port})); time.sleep(60)")])
+        .spawn()
+        .unwrap();
+    std::thread::sleep(Duration::from_millis(300));
+    daemon.ok("service.restart", json!({ "name": "command@port" }));
+    assert!(client.try_wait().unwrap().is_none(), "a restart ended a client of the port");
+    client.kill().unwrap();
+    client.wait().unwrap();
+}
+
+#[test]
+fn t22_what_was_never_placed_is_not_installed_and_not_stopped() {
+    let daemon = Daemon::start();
+    assert_eq!(daemon.state("redis"), "not_installed");
+    let refused = daemon.err("service.start", json!({ "name": "redis" }));
+    assert!(refused["message"].as_str().unwrap().contains("not installed"), "{refused}");
+    assert_eq!(refused["data"]["hint"], "wharf install redis");
+    assert_eq!(daemon.state("hello"), "stopped", "what needs no install is only stopped");
+}

@@ -2,18 +2,21 @@
 //! launcher too. What is true is what the units themselves wrote down (`wharf-witness`) and what the kernel says.
 //!
 //! It owns the order of a round. Who asks for what is in `churn`, what the units saw in `lives`, what runs in
-//! `world`, what is read back in `reading`, and what all of it means in `judge`.
+//! `world`, what is read back in `reading`, when all is as wanted in `settled`, and what it means in `ending` and `judge`.
 
 mod churn;
 mod dice;
+mod ending;
 mod judge;
 mod lives;
 mod reading;
 mod round;
+mod settled;
 mod world;
 
 use std::{
     fs,
+    panic::{self, AssertUnwindSafe},
     path::PathBuf,
     time::{Duration, Instant},
 };
@@ -81,21 +84,24 @@ pub struct Report {
 }
 
 /// Runs the plan. A failure keeps the folder.
-///
-/// # Panics
-/// Where the ground is not as it must be: no binary, a daemon that does not start at all.
 pub fn run(plan: Plan) -> Report {
     let dir = tempfile::Builder::new().prefix("wharf-chaos-").tempdir_in("/tmp").unwrap();
     let began = Instant::now();
-    let (counts, verdict) = {
-        let home = dir.path().join("home");
-        fs::create_dir(&home).unwrap();
-        let mut loop_ = round::Loop::start(Daemon::at(&home), dir.path().join("witness"), plan);
-        while loop_.counts.rounds < plan.rounds && loop_.verdict.is_clean() {
-            loop_.round();
+    let home = dir.path().join("home");
+    fs::create_dir(&home).unwrap();
+    let whole = panic::catch_unwind(AssertUnwindSafe(|| {
+        let mut rounds = round::Loop::start(Daemon::at(&home), dir.path().join("witness"), plan);
+        while rounds.counts.rounds < plan.rounds && rounds.verdict.is_clean() {
+            rounds.round();
         }
-        loop_.finish()
-    };
+        rounds.finish()
+    }));
+    let (counts, verdict) = whole.unwrap_or_else(|why| {
+        let why = why.downcast_ref::<String>().map_or("a daemon did not come up again", String::as_str);
+        let mut verdict = Verdict::default();
+        verdict.broken(judge::Promise::Daemon, why.lines().last().unwrap_or_default());
+        (Counts::default(), verdict)
+    });
     let folder = (!verdict.is_clean()).then(|| dir.keep());
     Report { plan, counts, verdict, took: began.elapsed(), folder }
 }

@@ -11,5 +11,5 @@ mod promise;
 pub use conform::Document;
 pub use daemon::{Daemon, Said, beside, wharf_binary};
 pub use ground::{alive, eventually, free_port, free_ports, listens, processes_with, root};
-pub use promise::{cannot, figure};
 pub use http::{Reply, exchange, get, post, request};
+pub use promise::{cannot, figure};

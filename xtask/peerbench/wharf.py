@@ -39,7 +39,7 @@ class Wharf(Adapter):
 
     def write_config(self, svcs, mode, http, capture):
         self.svcs, self.mode, self.checks = svcs, mode, http
-        self.program = self.dir + "/program"
+        self.program = self.dir + "/svc"  # the bench knows its own program by this name
         self.sleeper = self.dir + "/sleeper"
         wr(self.sleeper, "#!/bin/sh\nexec sleep 100000\n")
         os.chmod(self.sleeper, 0o755)

@@ -1,21 +1,28 @@
-//! Wharf's development tasks: `cargo xtask test`, `sim`, `bench`, `docs`.
+//! Wharf's development tasks: `cargo xtask test`, `chaos`, `sim`, `bench`, `docs`.
 //!
 //! A task is one file and one line in `TASKS`.
 
 mod bench;
+mod chaos;
 mod docs;
 mod ground;
 mod needs;
 mod sim;
 mod test;
+mod told;
 
 use std::process::ExitCode;
 
 type Task = fn(&[String]) -> Result<(), String>;
 
-const TASKS: [(&str, &str, Task); 4] = [
+const TASKS: [(&str, &str, Task); 5] = [
     ("test", "everything that a merge must pass; installs what it needs when root", test::run),
     ("bench", "the figures of README.md, each beside its floor, in one run", bench::run),
+    (
+        "chaos",
+        "kills a real daemon a thousand times while its units are churned; --rounds N --seed N --release",
+        chaos::run,
+    ),
     ("sim", "the core in a simulated world with faults; `sim replay FILE` steps through a failure", sim::run),
     ("docs", "writes docs/man/wharf.1 anew", docs::run),
 ];

@@ -5,7 +5,7 @@ use std::{path::PathBuf, process::Command};
 use crate::ground::step;
 
 /// A program, the Debian package that brings it, and what needs it.
-const PROGRAMS: [(&str, &str, &str); 9] = [
+const PROGRAMS: [(&str, &str, &str); 12] = [
     ("cc", "build-essential", "the bundled SQLite and the shim"),
     ("apt-get", "apt", "the debian install source"),
     ("dpkg-deb", "dpkg", "the debian install source"),
@@ -15,6 +15,9 @@ const PROGRAMS: [(&str, &str, &str); 9] = [
     ("docker", "docker.io", "the machine with a real systemd"),
     ("dockerd", "docker.io", "the machine with a real systemd"),
     ("setpriv", "util-linux", "tests as another user"),
+    ("unshare", "util-linux", "pids and boot clocks of a test's own"),
+    ("prlimit", "util-linux", "a daemon without descriptors"),
+    ("faketime", "faketime", "steps of the wall clock"),
 ];
 
 /// Python modules, the Debian package, and what needs them.

@@ -22,20 +22,14 @@ pub fn run(args: &[String]) -> Result<(), String> {
     if status.success() { Ok(()) } else { Err("the simulation has found something: see above".into()) }
 }
 
-/// What a merge must pass: every scenario, seeds for a minute, and once 10,000 units.
+/// What a merge must pass: every scenario, the first seeds for a minute, and once 10,000 units. The
+/// same seeds each time: a merge fails by its own doing. Other seeds are for whoever looks for faults.
 pub fn merge() -> Result<(), String> {
     build()?;
     step("simulation: scenarios", program().arg("scenarios"))?;
-    step("simulation: seeds", program().args(["--seconds", MERGE_S, "--jobs", "2", "--seed", &first_seed()]))?;
-    step("simulation: 10,000 units", program().args(["--seed", "1", "--units", "10000", "--steps", "30000"]))
-}
-
-/// Another part of all seeds at every commit; the same for the same commit.
-fn first_seed() -> String {
-    let head = std::process::Command::new("git").args(["rev-parse", "HEAD"]).current_dir(root()).output();
-    let text = head.map(|out| String::from_utf8_lossy(&out.stdout).into_owned()).unwrap_or_default();
-    let number = text.get(..8).and_then(|hex| u64::from_str_radix(hex, 16).ok()).unwrap_or(1);
-    (number * 1_000).to_string()
+    step("simulation: seeds", program().args(["--seconds", MERGE_S, "--jobs", "2", "--seed", "1"]))?;
+    step("simulation: 10,000 units", program().args(["--seed", "1", "--units", "10000", "--steps", "30000"]))?;
+    step("simulation: 10,000 units, all up", program().args(["crowd", "10000"]))
 }
 
 fn program() -> std::process::Command {

@@ -1,15 +1,20 @@
 //! Everything that a merge must pass, in the order in which it fails fastest.
 
 use crate::{
+    chaos,
     ground::{cargo, step},
     needs, sim,
+    told::Told,
 };
+
+/// Kills of the daemon in each run: a minute of them.
+const ROUNDS: &str = "200";
 
 /// `cargo xtask test [FILTER]`: a filter runs only the end-to-end tests whose names hold it.
 pub fn run(args: &[String]) -> Result<(), String> {
     needs::provide()?;
     if let [filter] = args {
-        step("build", &mut cargo(&["build", "--locked", "--package", "wharf"]))?;
+        step("build", &mut cargo(&["build", "--locked", "--workspace", "--bins"]))?;
         return step(
             "end to end",
             &mut cargo(&["test", "--locked", "--package", "wharf-tests", "--test", "e2e", "--", filter]),
@@ -23,6 +28,11 @@ pub fn run(args: &[String]) -> Result<(), String> {
         &mut cargo(&["test", "--locked", "--workspace", "--exclude", "wharf-tests"]),
     )?;
     sim::merge()?;
+    chaos::run(&["--rounds".into(), ROUNDS.into()])?;
+    let mut told = Told::default();
     // Two at a time: each has a daemon of its own, and two cores are what there is.
-    step("end to end", &mut cargo(&["test", "--locked", "--package", "wharf-tests", "--", "--test-threads", "2"]))
+    let tests = ["test", "--locked", "--package", "wharf-tests", "--", "--test-threads", "2", "--show-output"];
+    let ended = told.step("end to end", &mut cargo(&tests));
+    told.tell();
+    ended
 }

@@ -6,7 +6,10 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, value::RawValue};
-use wharf_model::{EndReason, Exit, Facts, GivenUp, Installed, LogLevel, OpId, Operation, Phase, Policy, RunId, UnitName, Verdict, Want};
+use wharf_model::{
+    EndReason, Exit, Facts, GivenUp, Installed, LogLevel, OpId, Operation, Phase, Policy, RunId, UnitName, Verdict,
+    Want,
+};
 
 pub use crate::errors::ErrorData;
 

@@ -272,6 +272,7 @@ impl Round<'_> {
 /// The loop's last commit is done when this returns: another daemon may begin.
 async fn quit_engine(engine: &Engine, end: End) -> Result<(), Failure> {
     engine.quit();
+    engine.clear_up().await;
     match tokio::time::timeout(ENDS_WITHIN, end).await {
         Ok(Ok(ended)) => ended,
         Ok(Err(_)) => Ok(()),

@@ -20,6 +20,7 @@ mod exit;
 mod given;
 mod hello;
 mod json;
+mod policy;
 mod progress;
 mod question;
 mod session;
@@ -28,7 +29,6 @@ mod socket;
 mod table;
 mod trouble;
 mod verbs;
-mod policy;
 mod with;
 mod words;
 

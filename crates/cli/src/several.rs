@@ -17,6 +17,11 @@ use crate::{
 /// Calls at the same time. More would take the connections of others.
 const AT_ONCE: usize = 16;
 
+/// Calls in one request: the server works on so many of a connection at a time.
+const BATCH: usize = 32;
+/// Such requests at the same time, each on a connection of its own.
+const BATCHES_AT_ONCE: usize = 8;
+
 /// Questions: answered at once. `text` says a result to a person and what it means for the exit code.
 pub(crate) fn questions<T: DeserializeOwned>(
     session: &Session,
@@ -24,7 +29,7 @@ pub(crate) fn questions<T: DeserializeOwned>(
     calls: Vec<(UnitName, Value)>,
     text: impl Fn(&T) -> (String, Exit),
 ) -> Outcome {
-    let asked = Asked { session, method, calls, progress: Progress::silent() };
+    let asked = Asked { session, method, calls, progress: Progress::silent(), in_batches: false };
     session.block_on(asked.run(|raw| Ok(text(&session::read(raw)?))))
 }
 
@@ -35,8 +40,24 @@ pub(crate) fn operations<T: DeserializeOwned>(
     calls: Vec<(UnitName, Value)>,
     text: impl Fn(&T) -> String,
 ) -> Outcome {
-    let names: Vec<String> = calls.iter().map(|(name, _)| name.to_string()).collect();
-    let asked = Asked { session, method, calls, progress: Progress::watched() };
+    run_to_end(Asked { session, method, calls, progress: Progress::watched(), in_batches: false }, text)
+}
+
+/// Operations of however many units, all begun at once. They are not watched.
+pub(crate) fn side_by_side<T: DeserializeOwned>(
+    session: &Session,
+    method: &'static str,
+    calls: Vec<(UnitName, Value)>,
+    text: impl Fn(&T) -> String,
+) -> Outcome {
+    // One alone is an operation like any other.
+    let in_batches = calls.len() > 1;
+    run_to_end(Asked { session, method, calls, progress: Progress::watched(), in_batches }, text)
+}
+
+fn run_to_end<T: DeserializeOwned>(asked: Asked<'_>, text: impl Fn(&T) -> String) -> Outcome {
+    let (session, method) = (asked.session, asked.method);
+    let names: Vec<String> = asked.calls.iter().map(|(name, _)| name.to_string()).collect();
     let text = |raw: &RawValue| {
         Ok((
             match session::read::<Op<T>>(raw)? {
@@ -73,6 +94,8 @@ struct Asked<'a> {
     method: &'static str,
     calls: Vec<(UnitName, Value)>,
     progress: Progress,
+    /// Many calls in one request, several requests at a time.
+    in_batches: bool,
 }
 
 type Answer = Result<Box<RawValue>, ClientFailure>;
@@ -91,7 +114,13 @@ impl Asked<'_> {
             return Ok(exit);
         }
         let (mut exit, mut results) = (Exit::Done, vec![]);
-        let mut answers = stream::iter(&self.calls).map(|call| self.call(call)).buffered(AT_ONCE);
+        let mut answers = if self.in_batches {
+            let batches =
+                stream::iter(self.calls.chunks(BATCH)).map(|calls| self.batch(calls)).buffered(BATCHES_AT_ONCE);
+            batches.map(stream::iter).flatten().boxed_local()
+        } else {
+            stream::iter(&self.calls).map(|call| self.call(call)).buffered(AT_ONCE).boxed_local()
+        };
         while let Some(answer) = answers.next().await {
             let ended = match answer {
                 Ok(raw) => {
@@ -115,6 +144,15 @@ impl Asked<'_> {
             self.session.say_json(&format!("[{}]", results.join(",")))?;
         }
         Ok(exit)
+    }
+
+    async fn batch(&self, calls: &[(UnitName, Value)]) -> Vec<Answer> {
+        let asked = calls.iter().map(|(_, params)| (self.method.to_owned(), params.clone()));
+        match self.session.client.batch(asked).await {
+            Ok(answers) => answers.into_iter().map(|answer| answer.map_err(ClientFailure::Answered)).collect(),
+            // None of them was answered: each says so.
+            Err(failure) => vec![Err(failure)],
+        }
     }
 
     async fn call(&self, (name, params): &(UnitName, Value)) -> Answer {

@@ -94,8 +94,16 @@ fn a_line_is_its_call() {
             json!({"name": "redis", "reset": true, "version": "7.0.15", "wait": false,
                    "with": {"a": {"b": 1}, "ports": {"main": 6380}}}),
         ),
-        ("service stop redis", "service.stop", json!({"name": "redis", "keep_want": false, "wait": true})),
-        ("stop redis --keep-want", "service.stop", json!({"name": "redis", "keep_want": true, "wait": true})),
+        (
+            "service stop redis",
+            "service.stop",
+            json!({"name": "redis", "keep_want": false, "retire": false, "wait": true}),
+        ),
+        (
+            "stop redis --keep-want",
+            "service.stop",
+            json!({"name": "redis", "keep_want": true, "retire": false, "wait": true}),
+        ),
         ("restart redis --no-wait", "service.restart", json!({"name": "redis", "wait": false})),
         (
             "install redis --mode source --version latest --reset",
@@ -173,7 +181,7 @@ fn the_exit_code_is_the_kind_of_the_failure() {
         assert!(output.stdout.is_empty());
     }
     let ground = Ground::answering(|_| json!({ "error": { "code": -32601, "message": "Method not found" } }));
-    assert_eq!(ground.wharf(&["rpc", "call", "no.such"]).status.code(), Some(2));
+    assert_eq!(ground.wharf(&["rpc", "call", "service.no_such"]).status.code(), Some(2));
     let nobody = ground.wharf(&["--socket", "/nowhere/s", "list"]);
     assert_eq!(nobody.status.code(), Some(6));
     assert!(String::from_utf8_lossy(&nobody.stderr).contains("hint: `wharf up` starts one"));

@@ -196,6 +196,7 @@ impl Core {
         let until = now.boot_ms.saturating_add(unit.policy.start_timeout_ms);
         unit.life = Life::Starting { run, pid: None, since_ms: now.boot_ms, until_ms: until };
         unit.started_at_ms = Some(now.wall_ms);
+        unit.started_boot_ms = Some(now.boot_ms);
         unit.last_health = None;
         unit.probing = false;
         unit.done = false;

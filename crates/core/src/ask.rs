@@ -148,6 +148,7 @@ impl Core {
             self.units.insert(ask.unit.clone(), before);
             if let (ErrorKind::PortTaken, Some(declared)) = (failure.kind, &ask.declared) {
                 self.take_over(&ask.unit, declared);
+                self.see_to_run(now, &ask.unit, fx);
             }
             fx.answers.push(Answer { ticket, result: Err(failure.about(&ask.unit)) });
             return;

@@ -2,7 +2,7 @@
 
 use wharf_model::{EndReason, ErrorKind, Failure, RunId, UnitName};
 
-use crate::{Act, Cause, Core, Effects, Life, Now, needs::Needs};
+use crate::{Act, Cause, Core, Effects, Life, Now, needs::Needs, unit::Step};
 
 /// After SIGKILL, how long until the callers are told that it does not help.
 const UNKILLABLE_MS: u64 = 5_000;
@@ -82,8 +82,13 @@ impl Core {
                 let message = format!("{name} does not end, not even by SIGKILL (a process waits inside the kernel)");
                 unit.last_error = Some(message.clone());
                 *until_ms = now.boot_ms + UNKILLABLE_MS;
+                // Whoever waits for something else, as for an install, is not concerned.
+                let concerned = |step: &Step| matches!(step, Step::Stop { .. } | Step::Start { .. });
+                let told = unit.op.as_ref().and_then(|op| op.steps.front()).is_some_and(concerned);
                 self.schedule(now.boot_ms + UNKILLABLE_MS, name, run, Timer::Kill);
-                self.fail(now, name, Failure::new(ErrorKind::Timeout, message), fx);
+                if told {
+                    self.fail(now, name, Failure::new(ErrorKind::Timeout, message), fx);
+                }
             }
             (Timer::Retry, Life::Backoff { until_ms, .. } | Life::Blocked { until_ms, .. })
                 if *until_ms <= now.boot_ms =>

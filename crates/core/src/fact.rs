@@ -221,6 +221,9 @@ impl Core {
     pub(crate) fn see_to_run(&mut self, now: Now, name: &UnitName, fx: &mut Effects) {
         let Some(unit) = self.units.get_mut(name) else { return };
         let policy = unit.policy.clone();
+        if matches!(unit.life, Life::Starting { .. }) && !unit.launched {
+            return;
+        }
         let asked = |unit: &crate::Unit, run| unit.probing || unit.awaits(Timer::Probe, run);
         match unit.life {
             Life::Starting { run, pid: Some(pid), .. } if policy.notify && unit.notified => {

@@ -119,7 +119,7 @@ impl Core {
         for need in self.required(name) {
             let other = self.units.get(&need);
             let sleeps = |unit: &&crate::Unit| {
-                let still = matches!(unit.life, Life::Idle | Life::Stopping { .. });
+                let still = matches!(unit.life, Life::Idle | Life::Stopping { cause: Cause::Idle, .. });
                 still && unit.want == Want::OnDemand && !unit.used && !unit.held && !unit.done
             };
             if other.filter(sleeps).is_some() {
@@ -201,6 +201,10 @@ impl Core {
         let before = unit.policy.clone();
         unit.take_over(declared);
         self.index_needs(name, &before.needs, &declared.policy.needs);
+        if before.needs != declared.policy.needs {
+            // What it needed may be free to stop now, and what it needs must hear of it.
+            self.woken.extend(before.needs.iter().chain(&declared.policy.needs).map(|need| need.unit.clone()));
+        }
     }
 
     /// A unit that is no more. Whoever follows its phases is told.

@@ -221,6 +221,7 @@ pub(crate) struct Shown {
     used: bool,
     rests: bool,
     hopeless: bool,
+    going: bool,
 }
 
 /// A unit.
@@ -274,6 +275,8 @@ pub struct Unit {
     pub(crate) watchdog: Option<(u64, u64)>,
     /// When the present run began, in milliseconds since 1970.
     pub started_at_ms: Option<i64>,
+    /// The same by the boot clock, which nobody steps: how long it has lived comes from here.
+    pub started_boot_ms: Option<u64>,
     /// Restarts in its whole life.
     pub restart_count: u32,
     /// When the last of them was, in milliseconds since 1970.
@@ -321,6 +324,8 @@ pub struct Saved {
     #[serde(default)]
     pub done: bool,
     pub started_at_ms: Option<i64>,
+    #[serde(default)]
+    pub started_boot_ms: Option<u64>,
     pub restart_count: u32,
     pub last_restart_ms: Option<i64>,
     pub last_exit: Option<Exit>,
@@ -360,6 +365,7 @@ impl Unit {
             notified: false,
             watchdog: None,
             started_at_ms: None,
+            started_boot_ms: None,
             restart_count: 0,
             last_restart_ms: None,
             last_exit: None,
@@ -417,6 +423,7 @@ impl Unit {
         unit.wishes = saved.wishes.clone();
         unit.ports = saved.ports.clone();
         unit.started_at_ms = saved.started_at_ms;
+        unit.started_boot_ms = saved.started_boot_ms;
         unit.restart_count = saved.restart_count;
         unit.last_restart_ms = saved.last_restart_ms;
         unit.last_exit = saved.last_exit.clone();
@@ -442,9 +449,12 @@ impl Unit {
             (Life::Unknown { was, .. }, _) => *was,
             // Its main process is dead: the kernel says so to the next daemon, too. One commit less
             // between a death and the next run.
-            (Life::Stopping { cause: Cause::Death { .. } | Cause::Final { .. } | Cause::Done, exit: Some(_), .. }, _) => {
-                Phase::Running
-            }
+            (
+                Life::Stopping {
+                    cause: Cause::Death { .. } | Cause::Final { .. } | Cause::Done, exit: Some(_), ..
+                },
+                _,
+            ) => Phase::Running,
             (Life::Waiting { .. }, _) => Phase::Stopped,
             (_, phase) => phase,
         };
@@ -476,6 +486,7 @@ impl Unit {
                 | Life::Unknown { .. } => None,
             },
             started_at_ms: self.started_at_ms,
+            started_boot_ms: self.started_boot_ms,
             restart_count: self.restart_count,
             last_restart_ms: self.last_restart_ms,
             last_exit: self.last_exit.clone(),
@@ -511,6 +522,7 @@ impl Unit {
             used: self.used,
             rests: self.rests(),
             hopeless: self.hopeless,
+            going: self.is_going(),
         }
     }
 
@@ -581,8 +593,9 @@ impl Unit {
     /// It is about to be stopped for longer than a restart: nothing that needs it is started now.
     pub(crate) fn is_going(&self) -> bool {
         let front = self.op.as_ref().and_then(|op| op.steps.front());
-        let unwanted = !self.is_wanted() && self.life.run().is_some();
-        self.leaving.is_some() || unwanted || matches!(front, Some(Step::Stop { with_dependents: true }))
+        let lives = self.life.run().is_some();
+        let leaves = lives && (self.leaving.is_some() || !self.is_wanted());
+        leaves || matches!(front, Some(Step::Stop { with_dependents: true }))
     }
 
     /// As a need of another unit it is fulfilled.

@@ -24,6 +24,8 @@ use crate::{defer, engine::Shared, hearing};
 pub const UNIT_FILE: &str = "unit.json";
 /// One probe of a program that is starting may take this long.
 const START_PROBE_MS: u64 = 1_000;
+/// After the end of the main process, how long the rest of a run may take to be told together with it.
+const LEFT_OVER_WAIT: Duration = Duration::from_millis(2);
 /// How many of a dead run's last lines are told with its death.
 const LAST_WORDS: usize = 10;
 /// The shim or the kernel says within this how a main process ended, where either can.
@@ -171,6 +173,7 @@ pub fn begin(shared: &Arc<Shared>, act: Act, unit: Option<&Unit>) {
         Act::Forget { unit: name, run } => {
             tasks.spawn(async move {
                 shared.hands.drop_run(run);
+                let _open = shared.clearing.later().await;
                 shared.launcher.forget(&name, run).await;
             });
         }
@@ -301,7 +304,9 @@ fn choose_ports(shared: &Shared, unit: &Unit) -> Result<BTreeMap<String, u16>, F
         .collect();
     let mut chosen = BTreeMap::new();
     for (port, wish) in &unit.wishes {
-        let sticky = || unit.ports.get(port).copied().filter(|n| shared.doorman.holds(&unit.name, *n) || ports::check(*n).is_ok());
+        let sticky = || {
+            unit.ports.get(port).copied().filter(|n| shared.doorman.holds(&unit.name, *n) || ports::check(*n).is_ok())
+        };
         let number = match wish {
             Some(number) if shared.doorman.holds(&unit.name, *number) => *number,
             Some(number) => {
@@ -326,6 +331,8 @@ async fn watch(shared: &Arc<Shared>, unit: UnitName, run: RunId, live: LiveRun) 
         Some(exit) => Some(exit),
         None => tokio::time::timeout(CODE_WAIT, live.exit_known()).await.ok(),
     };
+    // As a rule nothing is left beside it: then its end is one piece of news, not two.
+    let _ = tokio::time::timeout(LEFT_OVER_WAIT, live.emptied()).await;
     let silent = fs::metadata(shared.layout.log(&unit, run)).is_ok_and(|log| log.len() == 0);
     let last_words = if silent { vec![] } else { last_words(shared.layout.logs(&unit), run).await };
     let (empty, exit) = (live.is_empty(), known.clone().unwrap_or(Exit::Unknown));

@@ -253,7 +253,9 @@ impl Methods for Audited {
     ) -> Result<Box<RawValue>, ErrorObjectOwned> {
         match self.methods.class(method) {
             // What is not known does nothing.
-            Some(Class::Read | Class::Logs) | None => redaction::outcome(self.methods.call(caller, method, params).await),
+            Some(Class::Read | Class::Logs) | None => {
+                redaction::outcome(self.methods.call(caller, method, params).await)
+            }
             Some(Class::Control | Class::Install) => {
                 let mut open = self.begin(caller, method, params);
                 let result = redaction::outcome(self.methods.call(caller, method, params).await);

@@ -67,7 +67,7 @@ fn checks(ground: &Ground, report: &mut Report) {
 /// What is seen twice, a moment apart: a unit that starts or stops meanwhile is no finding.
 fn examine(look: impl Fn() -> Ground) -> Report {
     let first = examined(&look());
-    let is_fleeting = |found: &Found| found.is_fleeting && found.is_bad();
+    let is_fleeting = |found: &Found| found.is_fleeting && found.is_amiss();
     if !first.found.iter().any(is_fleeting) {
         return first;
     }

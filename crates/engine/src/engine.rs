@@ -29,7 +29,7 @@ use crate::{
     acts,
     audit::AuditLog,
     bus::Bus,
-    calendar, doorman, keeping, names,
+    calendar, clearing, doorman, keeping, names,
     ops::OpsLog,
     rpc,
     store::Store,
@@ -72,6 +72,7 @@ pub struct Shared {
     /// own; it is held for a look-up and never across a wait.
     pub launching: Mutex<BTreeMap<RunId, oneshot::Sender<()>>>,
     pub doorman: doorman::Doorman,
+    pub clearing: clearing::Clearing,
     pub born: Instant,
 }
 
@@ -206,6 +207,7 @@ impl Engine {
             tasks: Handle::current(),
             launching: Mutex::default(),
             doorman: doorman::Doorman::default(),
+            clearing: clearing::Clearing::default(),
             born: Instant::now(),
         });
         rpc::tell_of_start(&shared);
@@ -222,6 +224,11 @@ impl Engine {
         };
         std::thread::Builder::new().name("engine".into()).spawn(run)?;
         Ok((Self { shared }, end))
+    }
+
+    /// Removes at once what ended runs have left: before the daemon ends.
+    pub async fn clear_up(&self) {
+        self.shared.clearing.finish().await;
     }
 
     /// Ends the loop. Services go on.

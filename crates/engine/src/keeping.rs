@@ -48,7 +48,8 @@ pub fn start(layout: &Layout, mail: mpsc::Sender<Mail>, bus: Arc<Bus>) -> Result
 
 /// Puts what was found on the bus.
 fn told(bus: &Bus, news: News) -> News {
-    let about = |unit: &UnitName, run: RunId, happened| bus::News { unit: Some(unit.clone()), run: Some(run), happened };
+    let about =
+        |unit: &UnitName, run: RunId, happened| bus::News { unit: Some(unit.clone()), run: Some(run), happened };
     let alone = |happened| bus::News { unit: None, run: None, happened };
     match &news {
         // It becomes a phase, and is told as one.

@@ -16,6 +16,7 @@ mod api;
 mod audit;
 mod bus;
 mod calendar;
+mod clearing;
 mod declare;
 mod defer;
 mod deps;

@@ -53,7 +53,7 @@ pub fn status(unit: &Unit, service: Option<&dyn Service>) -> Status {
         state: phase,
         status: word(phase),
         want: unit.want,
-        uptime_ms: started_at_ms.map_or(0, |at| (now.wall_ms - at).max(0).unsigned_abs()),
+        uptime_ms: started_at_ms.and(unit.started_boot_ms).map_or(0, |at| now.boot_ms.saturating_sub(at)),
         restart_count: unit.restart_count,
         port: first_port,
         health_check_url: service.and_then(|s| s.health_url(&ports, &unit.with)),

@@ -48,8 +48,7 @@ pub fn now() -> Now {
 
 /// Milliseconds since 1970.
 pub fn wall_ms() -> i64 {
-    let wall = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);
-    wall.tv_sec * 1000 + wall.tv_nsec / 1_000_000
+    wharf_sys::clock::wall_ms()
 }
 
 impl Turn {

@@ -9,5 +9,14 @@ use wharf_services::{Context, Dirs, Recording};
 pub(crate) fn context(dir: &Path, unit: &str) -> Context {
     let dirs = Dirs { data: dir.join("data"), run: dir.join("run"), store: dir.join("store") };
     let hands = Arc::new(Recording::default());
-    Context::new(unit.parse().unwrap(), Some(RunId(1)), Arc::default(), BTreeMap::new(), None, dirs, Arc::default(), hands)
+    Context::new(
+        unit.parse().unwrap(),
+        Some(RunId(1)),
+        Arc::default(),
+        BTreeMap::new(),
+        None,
+        dirs,
+        Arc::default(),
+        hands,
+    )
 }

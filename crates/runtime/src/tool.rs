@@ -223,7 +223,7 @@ mod tests {
 
     /// T16.
     #[tokio::test]
-    async fn a_background_process_that_holds_the_pipe_is_not_waited_for() {
+    async fn t16_a_background_process_that_holds_the_pipe_is_not_waited_for() {
         let began = Instant::now();
         let output = sh("echo before; sleep 61 & echo $!; exit 3").output().await.unwrap();
         assert!(began.elapsed() < Duration::from_secs(2), "took {:?}", began.elapsed());

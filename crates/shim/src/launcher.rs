@@ -82,7 +82,7 @@ fn settle() -> io::Result<Settled> {
     socket::let_wait(&socket, UNREAD_BYTES);
     let score = std::fs::read_to_string("/proc/self/oom_score_adj").unwrap_or_default();
     // The clock's code is looked for once, here, and not by every shim and child again.
-    let _ = clock::boottime_ms();
+    let _ = (clock::boottime_ms(), clock::wall_ms());
     Ok(Settled { socket, boot_id: clock::boot_id()?, oom_score_adj: score.trim().parse().unwrap_or(0) })
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use wharf_core::Unit;
-use wharf_model::{EndReason, Phase, Policy, Restart, UnitName};
+use wharf_model::{EndReason, Exit, OnExit, Phase, Policy, Restart, UnitName};
 
 use crate::world::{Broken, broken};
 
@@ -56,9 +56,11 @@ impl Account {
     }
 
     /// A run has ended.
-    pub fn ended(&mut self, name: &UnitName, reason: EndReason, now: u64, policy: &Policy) {
+    pub fn ended(&mut self, name: &UnitName, (reason, exit): (EndReason, &Exit), now: u64, policy: &Policy) {
         let deaths = self.0.entry(name.clone()).or_default();
+        let done = policy.on_exit(exit) == Some(OnExit::Stop);
         deaths.last = match reason {
+            EndReason::ByItself if done => None,
             EndReason::ByItself | EndReason::ReadyTimeout | EndReason::Unhealthy | EndReason::WatchdogTimeout => {
                 Some((now, policy.restart.clone()))
             }
@@ -96,12 +98,16 @@ impl Account {
         let slow = if restart.budget == 0 { 0 } else { slow };
         let counted = within(&mut deaths.followed, restart.window_s);
         if counted > u64::from(restart.budget) + slow {
-            let text = format!("{name} is started again {counted} times in {} s, at {now} ms: {restart:?}", restart.window_s);
+            let text =
+                format!("{name} is started again {counted} times in {} s, at {now} ms: {restart:?}", restart.window_s);
             return broken("intensity", text);
         }
         let flaps = within(&mut deaths.flaps, restart.flap_window_s);
         if restart.flap_budget > 0 && flaps > u64::from(restart.flap_budget) {
-            return broken("intensity", format!("{name} flaps {flaps} times in {} s: {restart:?}", restart.flap_window_s));
+            return broken(
+                "intensity",
+                format!("{name} flaps {flaps} times in {} s: {restart:?}", restart.flap_window_s),
+            );
         }
         Ok(())
     }

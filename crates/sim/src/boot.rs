@@ -71,7 +71,8 @@ impl World {
         let recovered = self.recover(&mut units);
         let newest_dir = self.machine.bodies.keys().last().map_or(0, |run| run.0);
         let next_run = self.journal.counters.0.max(newest_dir).max(self.machine.newest_log);
-        let (core, first) = Core::restore(units.into_values().collect(), ops(&self.journal), next_run, self.journal.counters.1);
+        let (core, first) =
+            Core::restore(units.into_values().collect(), ops(&self.journal), next_run, self.journal.counters.1);
         self.judge.restored(&core, &self.journal)?;
         first.acts.iter().for_each(|act| self.counts.act(act));
         let looks: Vec<_> = first.acts.into_iter().filter_map(looked_at).collect();

@@ -48,7 +48,7 @@ impl World {
                 self.answer(&unit, task, &How::Well)?;
                 idle = false;
             }
-            for unit in self.live_units() {
+            for unit in self.restless() {
                 idle &= !self.behave(&unit)?;
             }
             if idle {
@@ -63,14 +63,23 @@ impl World {
         Some((key.0.clone(), key.1))
     }
 
-    fn live_units(&self) -> Vec<UnitName> {
-        let bodies = self.machine.bodies.values();
-        bodies.filter(|body| body.lives()).map(|body| body.unit.clone()).collect()
+    /// Units of live runs that have something to do: whoever is asked to end, says that it is ready, or works a job.
+    fn restless(&self) -> Vec<UnitName> {
+        let Some(daemon) = &self.daemon else { return vec![] };
+        let moves = |body: &&crate::machine::Body| {
+            let known = daemon.core.unit(&body.unit);
+            body.lives()
+                && (!body.main
+                    || body.asked
+                    || body.stuck
+                    || known.is_none_or(|u| u.policy.is_job() || u.policy.notify))
+        };
+        self.machine.bodies.values().filter(moves).map(|body| body.unit.clone()).collect()
     }
 
     fn finish_booting(&mut self) -> Result<bool, Broken> {
-        let waits = self.daemon.as_ref().is_some_and(|d| !d.booted && !d.has_findings());
-        if waits {
+        let waits = self.daemon.as_ref().is_some_and(|d| !d.booted);
+        while self.daemon.as_ref().is_some_and(|d| !d.booted && (!d.looks.is_empty() || !d.has_findings())) {
             self.look()?;
         }
         Ok(!waits)

@@ -196,11 +196,7 @@ impl Counts {
                 Cause::Death { .. } => Seen::CauseDeath,
                 Cause::Final { .. } => Seen::CauseFinal,
             }),
-            Life::Idle
-            | Life::Starting { .. }
-            | Life::Up { .. }
-            | Life::Backoff { .. }
-            | Life::Unknown { .. } => {}
+            Life::Idle | Life::Starting { .. } | Life::Up { .. } | Life::Backoff { .. } | Life::Unknown { .. } => {}
         }
     }
 

@@ -59,7 +59,8 @@ impl Fate {
     /// The next deed, in this world as it is.
     pub fn next(&mut self, world: &World) -> Deed {
         let Some(daemon) = &world.daemon else { return self.while_dead() };
-        let kind = if daemon.booted || self.chance.percent(50) { self.chance.weighted(&self.weights) } else { Some(11) };
+        let kind =
+            if daemon.booted || self.chance.percent(50) { self.chance.weighted(&self.weights) } else { Some(11) };
         let (number, unit) = self.somebody();
         match kind {
             None | Some(0) => self.ask(number, unit),
@@ -72,7 +73,9 @@ impl Fate {
             Some(5) => Deed::Says { unit, news: self.news() },
             Some(6) => self.usage(unit),
             Some(7) => self.time(),
-            Some(8) => Deed::WallStep { ms: self.chance.one_of(&[-315_360_000_000, 315_360_000_000, -3_600_000, 1_000]) },
+            Some(8) => {
+                Deed::WallStep { ms: self.chance.one_of(&[-315_360_000_000, 315_360_000_000, -3_600_000, 1_000]) }
+            }
             Some(9) => Deed::Hold { letters: 1 + self.chance.below(5) as u8 },
             Some(10) => Deed::Crash { after: self.chance.below(40) as u32, salt: self.chance.below(1 << 20) as u32 },
             Some(11) if daemon.booted => self.answer(world, unit),
@@ -80,7 +83,9 @@ impl Fate {
             Some(11) => Deed::Look,
             Some(12) => self.calamity(),
             Some(13) => Deed::Echo { nth: self.chance.below(64) as u32 },
-            Some(14) => Deed::Port { number: 7_000 + self.chance.below(self.units) as u16, taken: self.chance.percent(50) },
+            Some(14) => {
+                Deed::Port { number: 7_000 + self.chance.below(self.units) as u16, taken: self.chance.percent(50) }
+            }
             Some(_) => self.odd(unit),
         }
     }
@@ -160,7 +165,11 @@ impl Fate {
     fn obey(&mut self, world: &World, near: UnitName) -> Deed {
         let asked = world.machine.bodies.values().find(|body| body.asked && body.main && !body.stubborn);
         let unit = asked.map_or(near, |body| body.unit.clone());
-        Deed::Ends { unit, exit: self.chance.one_of(&[Exit::Exited { code: 0 }, Exit::Signaled { signal: 15 }]), helpers: 0 }
+        Deed::Ends {
+            unit,
+            exit: self.chance.one_of(&[Exit::Exited { code: 0 }, Exit::Signaled { signal: 15 }]),
+            helpers: 0,
+        }
     }
 
     fn news(&mut self) -> News {

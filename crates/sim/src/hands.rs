@@ -87,7 +87,8 @@ impl World {
                     How::Badly(kind) => Err(bad(*kind)),
                     How::Partly if build => Ok(None),
                     How::Well | How::Partly | How::Stubborn { .. } => {
-                        let needs = self.daemon.as_ref().and_then(|d| d.core.unit(&unit)).is_none_or(|u| u.needs_install);
+                        let needs =
+                            self.daemon.as_ref().and_then(|d| d.core.unit(&unit)).is_none_or(|u| u.needs_install);
                         Ok(needs.then(|| installed(&version.unwrap_or_else(|| "1".into()))))
                     }
                 };
@@ -126,9 +127,11 @@ impl World {
                     Err(failure) => self.fact(Fact::NotLaunched { unit, run, failure }),
                 }
             }
-            Act::Terminate { .. } | Act::Kill { .. } | Act::Look { .. } | Act::PostStart { .. } | Act::Forget { .. } => {
-                Ok(())
-            }
+            Act::Terminate { .. }
+            | Act::Kill { .. }
+            | Act::Look { .. }
+            | Act::PostStart { .. }
+            | Act::Forget { .. } => Ok(()),
         }
     }
 

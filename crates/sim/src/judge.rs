@@ -7,19 +7,20 @@ use std::{
     sync::Arc,
 };
 
-use wharf_core::{Act, Ask, Cause, Core, Declared, Effects, Event, Fact, Goal, Life, Notice, Record, Ticket, Unit};
-use wharf_model::{Exit, OpKind, OpOutcome, Operation, Phase, Policy, RunId, UnitName};
+use wharf_core::{Act, Cause, Core, Effects, Event, Fact, Life, Notice, Record, Ticket, Unit};
+use wharf_model::{OpKind, OpOutcome, Phase, Policy, RunId, UnitName};
 
 use crate::{
     account::Account,
-    counts::{Counts, Seen},
+    counts::Counts,
     journal::Journal,
     machine::Machine,
-    world::{Broken, World, broken},
+    told::rival,
+    world::{Broken, broken},
 };
 
 /// Above so many units, what concerns all of them is looked at now and then only.
-const FEW: usize = 40;
+pub(crate) const FEW: usize = 40;
 /// How often, in steps.
 const NOW_AND_THEN: u64 = 128;
 /// Deadlines of one unit that may be under way at once.
@@ -29,11 +30,12 @@ const OPS_EACH: usize = 32;
 
 /// A unit as it was after the last step.
 #[derive(Debug, Clone)]
-struct Shadow {
+pub(crate) struct Shadow {
     phase: Phase,
     run: Option<RunId>,
     serves: bool,
-    goes: bool,
+    /// It was starting or up.
+    pub(crate) goes: bool,
     policy: Arc<Policy>,
 }
 
@@ -65,7 +67,7 @@ struct Expected {
 /// The account that is kept.
 #[derive(Debug, Default)]
 pub struct Judge {
-    shadows: BTreeMap<UnitName, Shadow>,
+    pub(crate) shadows: BTreeMap<UnitName, Shadow>,
     required_by: BTreeMap<UnitName, BTreeSet<UnitName>>,
     /// Callers that were not answered yet, and for which unit.
     pub asked: BTreeMap<Ticket, UnitName>,
@@ -78,6 +80,8 @@ pub struct Judge {
     steps: u64,
     /// Everything is looked at after every step, however much there is.
     pub thorough: bool,
+    /// Nothing is looked at: for who measures the core alone.
+    pub blind: bool,
 }
 
 impl Judge {
@@ -140,51 +144,11 @@ impl Judge {
         Ok(())
     }
 
-    fn answers(&mut self, core: &Core, machine: &Machine, fx: &Effects, counts: &mut Counts) -> Result<(), Broken> {
-        for answer in &fx.answers {
-            let Some(name) = self.asked.remove(&answer.ticket) else {
-                return broken("answers", format!("ticket {} is answered twice", answer.ticket.0));
-            };
-            self.untold.insert(answer.ticket, name.clone());
-            let Ok(op) = &answer.result else {
-                let ring = answer.result.as_ref().is_err_and(|failure| failure.message.contains("in a ring"));
-                if ring {
-                    counts.saw(Seen::RingRefused);
-                }
-                continue;
-            };
-            if op.outcome != OpOutcome::Done {
-                continue;
-            }
-            let unit = core.unit(&name);
-            let honest = match op.kind {
-                OpKind::Stop | OpKind::Delete => {
-                    machine.all_live(&name).all(|run| unit.is_none_or(|u| u.life.run() != Some(run)))
-                }
-                OpKind::Start | OpKind::Restart => unit.is_some_and(|u| {
-                    // A job can be done, and the next who waits be served, in one step.
-                    let ended = |n: &Notice| matches!(n, Notice::Ended { unit, .. } if *unit == name);
-                    let ready = |n: &Notice| matches!(n, Notice::Phase { unit, to: Phase::Running, .. } if *unit == name);
-                    let rose = fx.notices.iter().any(|n| ended(n) || ready(n)) || fx.records.iter().any(|r| is_next(r, op));
-                    let rests = u.done || u.policy.schedule.is_some();
-                    let was = self.shadows.get(&name).is_some_and(|shadow| shadow.goes);
-                    was || matches!(u.life, Life::Up { .. }) || rests || rose
-                }),
-                OpKind::Install => unit.is_some_and(Unit::is_placed),
-                OpKind::Build | OpKind::Upgrade => true,
-            };
-            if !honest {
-                return broken("answers", format!("{} of {name} is answered as done and is not", op.kind));
-            }
-        }
-        Ok(())
-    }
-
     fn records(&mut self, core: &Core, fx: &Effects, counts: &mut Counts) -> Result<(), Broken> {
         for record in &fx.records {
             let Record::Op(op) = record else { continue };
             let waits = core.unit(&op.name).is_some_and(|u| matches!(u.life, Life::Waiting { .. }));
-            if waits && matches!(op.kind, OpKind::Start | OpKind::Restart) {
+            if waits && matches!(op.kind, OpKind::Start | OpKind::Restart | OpKind::Upgrade) {
                 // Its caller was told what it waits for; that it is wanted stays.
                 self.account.invited(&op.name);
             }
@@ -281,9 +245,9 @@ impl Judge {
                         self.shadows.insert(unit.clone(), Shadow { phase: *to, ..blank });
                     }
                 }
-                Notice::Ended { unit, reason, .. } => {
+                Notice::Ended { unit, reason, exit, .. } => {
                     if let Some(shadow) = self.shadows.get(unit) {
-                        self.account.ended(unit, *reason, now, &shadow.policy);
+                        self.account.ended(unit, (*reason, exit), now, &shadow.policy);
                     }
                 }
                 Notice::Skipped { .. } | Notice::Retry { .. } => {}
@@ -308,6 +272,12 @@ impl Judge {
         }
         if unit.ops.len() > OPS_EACH {
             return broken("bounds", format!("{name} remembers {} operations", unit.ops.len()));
+        }
+        let asked =
+            unit.busy_with().is_some_and(|(_, kind)| matches!(kind, OpKind::Start | OpKind::Restart | OpKind::Upgrade));
+        if asked && matches!(unit.life, Life::Waiting { .. }) {
+            // Whatever becomes of the operation, that it is wanted stays.
+            self.account.invited(name);
         }
         counts.phase(unit);
         self.index(name, Some(&unit.policy));
@@ -398,43 +368,4 @@ impl Judge {
         }
         Ok(())
     }
-}
-
-impl World {
-    /// The end of a run is told: once, and as it was.
-    pub(crate) fn obituary(&mut self, unit: &UnitName, run: RunId, exit: &Exit) -> Result<(), Broken> {
-        let Some(body) = self.machine.bodies.get_mut(&run) else {
-            return broken("invented", format!("{unit}: the end of run {run} is told, which was never made"));
-        };
-        body.obituaries += 1;
-        let rebooted = *exit == Exit::HostRebooted && body.boot != self.machine.boot && !body.recorded;
-        let exact = body.exit.as_ref() == Some(exit) || (*exit == Exit::Unknown && !body.recorded) || rebooted;
-        if body.lives() || !exact || body.obituaries > 1 {
-            return broken("ends", format!("{unit}: run {run} is told to have ended ({exit}), it is {body:?}"));
-        }
-        Ok(())
-    }
-}
-
-/// Another operation on the same unit begins.
-fn is_next(record: &Record, op: &Operation) -> bool {
-    matches!(record, Record::Op(next) if next.name == op.name && next.id > op.id)
-}
-
-/// The unit that has, or is to have, a port that this ask is going to start on.
-fn rival(core: &Core, machine: &Machine, ask: &Ask) -> Option<(UnitName, UnitName)> {
-    let starts = matches!(ask.goal, Goal::Start { .. } | Goal::Restart);
-    if !starts || machine.bodies.len() > FEW {
-        return None;
-    }
-    // A restart brings new habits only where the parameters are those that it has.
-    let brings = |d: &&Declared| ask.goal != Goal::Restart || core.unit(&ask.unit).is_some_and(|u| u.with == d.with);
-    let wishes = match ask.declared.as_ref().filter(brings) {
-        Some(declared) => declared.wishes.clone(),
-        None => core.unit(&ask.unit)?.wishes.clone(),
-    };
-    let numbers: BTreeSet<u16> = wishes.values().copied().flatten().collect();
-    let others = core.units().filter(|other| other.name != ask.unit && (other.is_wanted() || other.life.run().is_some()));
-    let rival = others.into_iter().find(|other| other.fixed_ports().any(|(_, number)| numbers.contains(&number)))?;
-    Some((ask.unit.clone(), rival.name.clone()))
 }

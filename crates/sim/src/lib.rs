@@ -27,5 +27,6 @@ pub mod play;
 pub mod scenario;
 pub mod scripts;
 pub mod shrink;
+pub mod told;
 pub mod trace;
 pub mod world;

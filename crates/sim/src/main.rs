@@ -12,6 +12,7 @@ const USAGE: &str = "\
 usage: cargo xtask sim [--seconds N] [--seed N] [--units N] [--steps N] [--jobs N]
        cargo xtask sim replay FILE [--until STEP] [--step]
        cargo xtask sim scenarios
+       cargo xtask sim crowd [N]
 
   --seconds N   plays seeds for this long (60)
   --seed N      plays this seed only; with --seconds: begins with it
@@ -20,7 +21,8 @@ usage: cargo xtask sim [--seconds N] [--seed N] [--units N] [--steps N] [--jobs 
   --jobs N      so many worlds at once (2)
   --counts      prints how often each thing was seen
   replay FILE   does an event log again and compares; --until STEP ends there, --step waits for Enter
-  scenarios     every scenario, with the death of the daemon after each of its effects";
+  scenarios     every scenario, with the death of the daemon after each of its effects
+  crowd [N]     N units (10,000) in chains of ten, all up, through a death of the daemon: the core's pace";
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -31,6 +33,7 @@ fn main() -> ExitCode {
         }
         Some("replay") => replay::run(&args[1..]),
         Some("scenarios") => seeds::scenarios(),
+        Some("crowd") => crowd_of(&args[1..]),
         Some(_) | None => seeds::run(&args),
     };
     match done {
@@ -40,6 +43,16 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Many units at once: how fast the core is with them.
+fn crowd_of(args: &[String]) -> Result<(), String> {
+    let units = args.first().map_or(Ok(10_000), |n| n.parse()).map_err(|_| USAGE.to_owned())?;
+    for (what, steps, took) in seeds::crowd(units)? {
+        let pace = steps as f64 / took.as_secs_f64();
+        println!("{what:<28} {steps:>8} steps in {:>6.2} s: {pace:>8.0} steps/s", took.as_secs_f64());
+    }
+    Ok(())
 }
 
 /// The number behind an option.

@@ -97,21 +97,22 @@ impl Scenario {
         self
     }
 
-    /// As it stands, then with the death of the daemon at each of its effects. Tells in how many worlds.
-    pub fn play(&self, counts: &mut Counts) -> Result<usize, Broken> {
+    /// As it stands, then with the death of the daemon at each of its effects, in so many ways: what it was just
+    /// making is made or not. Tells in how many worlds.
+    pub fn play(&self, ways: u32, counts: &mut Counts) -> Result<usize, Broken> {
         let (plain, ended) = self.once(None);
         ended.and_then(|()| self.check(&plain)).map_err(|b| self.named(b, None))?;
         counts.add(&plain.counts);
         let places = plain.effects;
         for at in 0..places {
-            for salt in 0..2 {
+            for salt in 0..ways {
                 let (world, ended) = self.once(Some((at as u32, salt)));
                 let ended = if self.always { ended.and_then(|()| self.check(&world)) } else { ended };
                 ended.map_err(|b| self.named(b, Some(at)))?;
                 counts.add(&world.counts);
             }
         }
-        Ok(1 + 2 * places as usize)
+        Ok(1 + (ways as usize) * places as usize)
     }
 
     fn named(&self, broken: Broken, at: Option<u64>) -> Broken {
@@ -127,7 +128,8 @@ impl Scenario {
                 if let (0, Some((after, salt))) = (number, fuse) {
                     world.deed(&Deed::Crash { after, salt })?;
                 }
-                let scripted = matches!(deed, Deed::Crash { .. } | Deed::Reboot | Deed::LoseDatabase | Deed::OldDatabase);
+                let scripted =
+                    matches!(deed, Deed::Crash { .. } | Deed::Reboot | Deed::LoseDatabase | Deed::OldDatabase);
                 if let Deed::Ask(_) = deed {
                     asked.push((world.last_ticket(), deed));
                 }

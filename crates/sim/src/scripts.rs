@@ -43,10 +43,11 @@ fn asked() -> Vec<Scenario> {
         new("start and stop").up("a", quick()).stop("a").then(Deed::Work).ends("a", Want::Down, Phase::Stopped),
         new("stop before it is made").start("a", quick()).stop("a").ends("a", Want::Down, Phase::Stopped),
         new("restart").up("a", quick()).ask("a", restart(), None).then(Deed::Work).ends("a", Want::Up, Phase::Running),
-        made(How::Stubborn { stuck: false })(new("t5 stop of what ignores SIGTERM"))
-            .stop("a")
-            .wait(11_000)
-            .ends("a", Want::Down, Phase::Stopped),
+        made(How::Stubborn { stuck: false })(new("t5 stop of what ignores SIGTERM")).stop("a").wait(11_000).ends(
+            "a",
+            Want::Down,
+            Phase::Stopped,
+        ),
         new("stop of what hangs in the kernel")
             .start("a", quick())
             .answer("a", TaskKind::Launch, How::Stubborn { stuck: true })
@@ -69,10 +70,11 @@ fn asked() -> Vec<Scenario> {
             .ask("a", start(), None)
             .ends("a", Want::Retired, Phase::Stopped),
         installs(new("install"), quick()).ends("a", Want::Down, Phase::Stopped),
-        installs(new("install and start"), quick())
-            .ask("a", start(), None)
-            .then(Deed::Work)
-            .ends("a", Want::Up, Phase::Running),
+        installs(new("install and start"), quick()).ask("a", start(), None).then(Deed::Work).ends(
+            "a",
+            Want::Up,
+            Phase::Running,
+        ),
         installs(new("upgrade"), quick())
             .ask("a", start(), None)
             .then(Deed::Work)
@@ -265,7 +267,11 @@ fn machine() -> Vec<Scenario> {
     let boots = |s: Scenario| s.then(Deed::Boot).then(Deed::Work).ends("a", Want::Up, Phase::Running);
     vec![
         boots(up("t6 a new daemon adopts").then(Deed::Crash { after: 0, salt: 0 }).wait(100)),
-        boots(up("it dies while no daemon lives").then(Deed::LogFault { unit: named("a"), line: None }).then(dies("a", 1))),
+        boots(
+            up("it dies while no daemon lives")
+                .then(Deed::LogFault { unit: named("a"), line: None })
+                .then(dies("a", 1)),
+        ),
         new("an upgrade does not start what an earlier daemon was stopping")
             .start("a", quick())
             .stop("a")
@@ -275,9 +281,17 @@ fn machine() -> Vec<Scenario> {
             .ends("a", Want::Down, Phase::Stopped),
         boots(up("the machine is started anew").then(Deed::Reboot)),
         boots(up("the database is lost").then(Deed::LoseDatabase)),
-        boots(up("the database is a day old").then(Deed::KeepCopy).ask("a", Goal::Restart, None).then(Deed::Work).then(Deed::OldDatabase)),
+        boots(
+            up("the database is a day old")
+                .then(Deed::KeepCopy)
+                .ask("a", Goal::Restart, None)
+                .then(Deed::Work)
+                .then(Deed::OldDatabase),
+        ),
         boots(up("a suspended machine").then(Deed::Lag { ms: 3_600_000 })),
-        boots(up("the wall clock goes back ten years").then(Deed::WallStep { ms: -315_360_000_000 }).then(dies("a", 1))),
+        boots(
+            up("the wall clock goes back ten years").then(Deed::WallStep { ms: -315_360_000_000 }).then(dies("a", 1)),
+        ),
         new("a stranger holds its port")
             .ask("a", place(), fixed())
             .then(Deed::Work)

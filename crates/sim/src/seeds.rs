@@ -10,12 +10,15 @@ use std::{
     time::{Duration, Instant},
 };
 
+use wharf_core::{Declared, Goal, Wishes};
+use wharf_model::{Need, Policy};
 use wharf_sim::{
     counts::Counts,
     deed::Deed,
     play::{self, Play},
+    scenario,
     shrink::shrink,
-    world::Broken,
+    world::{Broken, World},
 };
 
 /// How long a list of deeds may be made shorter.
@@ -89,7 +92,8 @@ pub fn run(args: &[String]) -> Result<(), String> {
 fn told(play: Play, deeds: Vec<Deed>, broken: &Broken) -> String {
     eprintln!("seed {}: {}: {}", play.seed, broken.rule, broken.text);
     let option = |name: &str, n: Option<u64>| n.map(|n| format!(" --{name} {n}")).unwrap_or_default();
-    let again = format!("cargo xtask sim --seed {}{}{}", play.seed, option("units", play.units), option("steps", play.steps));
+    let again =
+        format!("cargo xtask sim --seed {}{}{}", play.seed, option("units", play.units), option("steps", play.steps));
     let (before, rule) = (deeds.len(), broken.rule);
     let least = shrink(deeds, rule, SHRINK_LIMIT);
     let (world, ended) = play::deeds(&least, true);
@@ -114,11 +118,43 @@ pub fn scenarios() -> Result<(), String> {
     let all = wharf_sim::scripts::all();
     let mut failed = vec![];
     for scenario in &all {
-        match scenario.play(&mut counts) {
+        match scenario.play(4, &mut counts) {
             Ok(played) => worlds += played,
             Err(broken) => failed.push(format!("{}: {}", broken.rule, broken.text)),
         }
     }
     println!("{} scenarios, {worlds} worlds in {:.1} s", all.len(), began.elapsed().as_secs_f64());
     if failed.is_empty() { Ok(()) } else { Err(failed.join("\n")) }
+}
+
+/// Starts so many units in chains of ten, lets them live for two minutes, and has a new daemon adopt them.
+pub fn crowd(units: u64) -> Result<Vec<(&'static str, u64, Duration)>, String> {
+    let mut world = World::new();
+    world.judge.blind = true;
+    let mut told = vec![];
+    let mut part = |what, world: &mut World, deeds: Vec<Deed>| {
+        let (began, before) = (Instant::now(), world.steps);
+        deeds.iter().try_for_each(|deed| world.deed(deed)).map_err(|b| format!("{}: {}", b.rule, b.text))?;
+        told.push((what, world.steps - before, began.elapsed()));
+        Ok::<(), String>(())
+    };
+    part("a daemon for nobody", &mut world, vec![Deed::Boot, Deed::Work])?;
+    part("asked to start", &mut world, (0..units).map(|n| Deed::Ask(Box::new(start(n)))).collect())?;
+    part("started", &mut world, vec![Deed::Work])?;
+    part("two minutes of probes", &mut world, vec![Deed::Calm])?;
+    let adopted = vec![Deed::Crash { after: 0, salt: 0 }, Deed::Wait { ms: 60_000 }, Deed::Boot, Deed::Work];
+    part("adopted by a new daemon", &mut world, adopted)?;
+    Ok(told)
+}
+
+/// A start of the unit with this number, which needs the one before it but for the first of ten.
+fn start(number: u64) -> wharf_core::Ask {
+    let name = |number| scenario::named(&format!("u{number}"));
+    let needs = match number % 10 {
+        0 => vec![],
+        _ => vec![Need { unit: name(number - 1), soft: false }],
+    };
+    let policy = Policy { needs, ..Policy::default() };
+    let declared = Declared { wishes: Wishes::new(), ..scenario::declared(policy) };
+    wharf_core::Ask { unit: name(number), goal: Goal::Start { reset: false }, declared: Some(declared), wait: true }
 }

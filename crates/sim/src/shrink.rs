@@ -8,9 +8,8 @@ use crate::{deed::Deed, play};
 pub fn shrink(list: Vec<Deed>, rule: &'static str, limit: Duration) -> Vec<Deed> {
     let began = Instant::now();
     // When the time is up nothing more breaks, so nothing more is left out.
-    let breaks = |list: &[Deed]| {
-        began.elapsed() < limit && play::deeds(list, false).1.is_err_and(|broken| broken.rule == rule)
-    };
+    let breaks =
+        |list: &[Deed]| began.elapsed() < limit && play::deeds(list, false).1.is_err_and(|broken| broken.rule == rule);
     least(list, &breaks)
 }
 

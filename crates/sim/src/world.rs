@@ -91,7 +91,9 @@ impl World {
                 self.shim_dies(unit);
                 Ok(())
             }
-            Deed::Says { unit, news } => self.of_newest(unit, |unit, run| Fact::Notified { unit, run, news: news.clone() }),
+            Deed::Says { unit, news } => {
+                self.of_newest(unit, |unit, run| Fact::Notified { unit, run, news: news.clone() })
+            }
             Deed::LogFault { unit, line } => {
                 self.of_newest(unit, |unit, run| Fact::LogFault { unit, run, line: line.clone() })
             }
@@ -126,6 +128,7 @@ impl World {
             Deed::LoseDatabase => {
                 // A copy from before would know runs by numbers that are handed out again now.
                 self.copy = None;
+                self.die(1);
                 // Limitation: a run that was made in the instant its daemon died has nothing beside it yet. If
                 // the database is lost before the next daemon, nobody knows whose it is until strangers are ended.
                 self.machine.bodies.retain(|_, body| body.beside.is_some() || body.obituaries > 0);
@@ -190,14 +193,19 @@ impl World {
     /// One step of the core, and everything that must hold after it.
     pub(crate) fn step(&mut self, event: Event) -> Result<(), Broken> {
         let Some(daemon) = &mut self.daemon else { return Ok(()) };
-        self.judge.before(&daemon.core, &self.machine, &event);
+        let watched = !self.judge.blind;
+        if watched {
+            self.judge.before(&daemon.core, &self.machine, &event);
+        }
         let written = self.trace.is_some().then(|| event.clone());
         let fx = daemon.core.step(self.machine.now, event);
         self.steps += 1;
         if let (Some(trace), Some(event)) = (&mut self.trace, written) {
             trace.step(self.steps, self.machine.now, &event, &fx, &daemon.core);
         }
-        self.judge.after(&daemon.core, &self.machine, &fx, &mut self.counts)?;
+        if watched {
+            self.judge.after(&daemon.core, &self.machine, &fx, &mut self.counts)?;
+        }
         daemon.held.push(fx);
         if daemon.hold > 0 {
             daemon.hold -= 1;

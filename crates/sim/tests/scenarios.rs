@@ -17,7 +17,7 @@ fn every_scenario_ends_as_it_must_wherever_the_daemon_dies() {
     assert!(all.len() >= 40, "{} scenarios only", all.len());
     let (mut counts, mut failed, mut worlds) = (Counts::default(), vec![], 0);
     for scenario in &all {
-        match scenario.play(&mut counts) {
+        match scenario.play(1, &mut counts) {
             Ok(played) => worlds += played,
             Err(broken) => failed.push(format!("{}: {}", broken.rule, broken.text)),
         }

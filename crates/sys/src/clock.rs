@@ -1,6 +1,9 @@
 //! Which boot this is, and the time since it.
 
-use std::io;
+use std::{
+    io,
+    time::{SystemTime, UNIX_EPOCH},
+};
 
 use rustix::time::{ClockId, clock_gettime};
 
@@ -21,7 +24,8 @@ pub fn boottime_ms() -> i64 {
 
 /// Milliseconds since 1970. For display: it can be stepped.
 pub fn wall_ms() -> i64 {
-    in_ms(ClockId::Realtime)
+    // Through the C library, as std asks it: there a test can put another clock in its place.
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
 }
 
 fn in_ms(clock: ClockId) -> i64 {

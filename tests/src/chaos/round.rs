@@ -14,7 +14,7 @@ use super::{
     Counts, Dice, Plan, Verdict,
     churn::{self, Answer, Unit, now_ns},
     judge::Promise,
-    lives::{self, Life},
+    lives,
     reading::{self, Reading},
     world::{self, Process},
 };
@@ -24,8 +24,6 @@ use crate::{Daemon, beside, http};
 const SETTLED_WITHIN: Duration = Duration::from_secs(20);
 /// All units are held against all processes each so many rounds.
 const ROUNDS_TO_SETTLE: u32 = 25;
-/// A request reaches its unit within this time, over the death of a daemon too.
-const REACH_NS: u64 = 5_000_000_000;
 
 /// What goes on over all rounds.
 pub struct Loop {
@@ -34,12 +32,12 @@ pub struct Loop {
     daemon: Daemon,
     dir: PathBuf,
     dice: Dice,
-    units: Vec<Unit>,
-    readings: BTreeMap<String, Reading>,
+    pub(super) units: Vec<Unit>,
+    pub(super) readings: BTreeMap<String, Reading>,
     /// The end of each run, as Wharf told it.
-    ends: BTreeMap<(String, u64), Value>,
-    shims_killed: BTreeSet<(String, u64)>,
-    daemons: BTreeSet<i32>,
+    pub(super) ends: BTreeMap<(String, u64), Value>,
+    pub(super) shims_killed: BTreeSet<(String, u64)>,
+    pub(super) daemons: BTreeSet<i32>,
     listener: Option<thread::JoinHandle<Vec<(String, u64, Value)>>>,
 }
 
@@ -76,7 +74,9 @@ impl Loop {
         if kills_shims && before {
             self.kill_shims();
         }
-        thread::sleep(Duration::from_micros(self.dice.below(30_000)));
+        // Mostly in the middle of what was asked for; now and then when some of it is done.
+        let within_us = if self.dice.percent(30) { 150_000 } else { 30_000 };
+        thread::sleep(Duration::from_micros(self.dice.below(within_us)));
         self.kill_daemon();
         if kills_shims && !before {
             self.kill_shims();
@@ -270,124 +270,5 @@ impl Loop {
         // So that what is left ends as a user would end it.
         self.daemon.launch();
         (self.counts, self.verdict)
-    }
-
-    fn judge_lines(&mut self, unit: &str, lives: &[Life]) {
-        let reading = &self.readings[unit];
-        self.counts.lines += reading.lines;
-        for fault in &reading.faults {
-            self.verdict.broken(Promise::Lines, fault.clone());
-        }
-        for life in lives {
-            let (run, last) = reading.last.get(&life.name).copied().unwrap_or((life.run, 0));
-            if last < life.count || run != life.run {
-                let what = format!("{unit} run {run}: {last} of {} lines of run {}", life.count, life.run);
-                self.verdict.broken(Promise::Lines, what);
-            }
-        }
-    }
-
-    fn judge_lives(&mut self, at: usize, lives: &[Life]) {
-        let unit = &self.units[at];
-        let mut runs = BTreeSet::new();
-        for life in lives {
-            let who = format!("{} run {}", unit.name, life.run);
-            if !runs.insert(life.run) {
-                self.verdict.broken(Promise::Double, format!("{who} began twice"));
-            }
-            let asked = |until: u64| {
-                let from = life.born_ns.saturating_sub(REACH_NS);
-                unit.asked_ns.iter().any(|at| (from..=until).contains(at))
-            };
-            for (signal, sender, at) in &life.signals {
-                // SIGCONT lets a stopped process hear SIGTERM.
-                let is_meant = matches!(signal, 15 | 18) && self.daemons.contains(sender);
-                if !is_meant || !asked(*at) {
-                    self.verdict.broken(Promise::WrongSignal, format!("{who} got signal {signal} from pid {sender}"));
-                }
-            }
-            if life.planned.is_none() && !asked(u64::MAX) {
-                self.verdict.broken(Promise::Died, format!("{who} (pid {}) is gone without a word", life.pid));
-            }
-            let told = self.ends.get(&(unit.name.clone(), life.run));
-            let was_asked = !life.signals.is_empty() || asked(u64::MAX);
-            match told.map(|exit| (exit["kind"].as_str().unwrap_or(""), exit)) {
-                None => self.counts.untold += 1,
-                Some(("unknown", _)) if self.shims_killed.contains(&(unit.name.clone(), life.run)) => {
-                    self.counts.unknown += 1
-                }
-                Some((_, exit)) if life.ended_as(exit, was_asked) => self.counts.exact += 1,
-                Some((_, exit)) => {
-                    let shim = if self.shims_killed.contains(&(unit.name.clone(), life.run)) {
-                        "killed"
-                    } else {
-                        "left alone"
-                    };
-                    let what = format!("{who} is told as {exit}, planned was {:?}; its shim was {shim}", life.planned);
-                    self.verdict.broken(Promise::Exit, what);
-                }
-            }
-        }
-    }
-}
-
-impl Life {
-    /// Whether this is how it ended. Who was asked to end may have been killed on the way.
-    fn ended_as(&self, exit: &Value, was_asked: bool) -> bool {
-        let killed = json!({ "kind": "signaled", "signal": 9 });
-        match self.planned {
-            Some(code @ 0..) => *exit == json!({ "kind": "exited", "code": code }) || was_asked && *exit == killed,
-            Some(signal) => *exit == json!({ "kind": "signaled", "signal": -signal }),
-            None => was_asked && *exit == killed,
-        }
-    }
-}
-
-impl Unit {
-    /// What is not yet as it should be, with all that runs and the latest life of the unit.
-    fn unsettled(&self, status: &Value, world: &[Process], life: Option<&Life>) -> Vec<(Promise, String)> {
-        let state = status["state"].as_str().unwrap_or("none");
-        let pid = status["pid"].as_i64().and_then(|p| i32::try_from(p).ok());
-        let mut wrong = vec![];
-        let is_ours = |name: &String| *name == self.name;
-        let mains: Vec<i32> = world
-            .iter()
-            .filter_map(|p| if let Process::Main { unit, pid } = p { is_ours(unit).then_some(*pid) } else { None })
-            .collect();
-        let is_waiting = self.crashes() && matches!(state, "backoff" | "starting" | "stopping");
-        let is_right = match self.wants[..] {
-            ["up"] => state == "running" || is_waiting,
-            ["down"] => state == "stopped",
-            _ => true,
-        };
-        if !is_right {
-            wrong.push((
-                Promise::Acknowledged,
-                format!("{} is wanted {:?} and is {state}: {status}", self.name, self.wants),
-            ));
-        }
-        let expected: Vec<i32> = if state == "running" { pid.into_iter().collect() } else { vec![] };
-        if mains != expected {
-            let promise = if mains.len() > expected.len() { Promise::Orphan } else { Promise::Died };
-            wrong.push((promise, format!("{} is {state} with pid {pid:?}, and has {mains:?}", self.name)));
-        }
-        for process in world {
-            if let Process::Left { unit, of, .. } = process
-                && is_ours(unit)
-                && !expected.contains(of)
-            {
-                wrong.push((Promise::Orphan, format!("{} is {state} with pid {pid:?}: {process:?}", self.name)));
-            }
-        }
-        if let (Some(life), "running") = (life, state) {
-            let is_it = pid == Some(life.pid) && world::ticks(life.pid) == Some(life.ticks);
-            if !is_it {
-                wrong.push((Promise::Died, format!("{}: pid {pid:?} is not its latest life, {}", self.name, life.pid)));
-            } else if !self.generations.contains(&life.generation) {
-                let what = format!("{} has {} and not {:?}", self.name, life.generation, self.generations);
-                wrong.push((Promise::Acknowledged, what));
-            }
-        }
-        wrong
     }
 }

@@ -7,12 +7,11 @@ use wharf_model::UnitName;
 
 use crate::{complete, given, session::Session, several, trouble::Outcome, words};
 
-/// The server takes so many calls in one body.
-const BATCH: usize = 64;
-
 /// Stop services; answers when none of their processes lives
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  wharf stop redis\n  wharf stop redis postgres\n  wharf stop --all\n  wharf stop redis --keep-want    the next start of the daemon starts it again")]
+#[command(
+    after_help = "Examples:\n  wharf stop redis\n  wharf stop redis postgres\n  wharf stop --all\n  wharf stop redis --keep-want    the next start of the daemon starts it again"
+)]
 pub(crate) struct Stop {
     /// The units: redis, python-api@vault
     #[arg(value_name = "NAME", required_unless_present = "all", add = ArgValueCompleter::new(complete::units))]
@@ -32,26 +31,21 @@ pub(crate) struct Stop {
 
 impl Stop {
     pub(crate) fn run(self, session: &Session) -> Outcome {
-        let params = |name: &UnitName, wait| {
-            given::params(&StopParams { name: name.clone(), keep_want: self.keep_want, retire: self.retire, wait })
-        };
         let names = if self.all { all(session)? } else { self.names.clone() };
         if names.is_empty() {
             session.note("nothing is running");
         }
+        let calls = given::calls(&names, |name| {
+            given::params(&StopParams {
+                name: name.clone(),
+                keep_want: self.keep_want,
+                retire: self.retire,
+                wait: !self.wait.no_wait,
+            })
+        })?;
         if self.all {
-            // All are told before any is waited for: however many there are, they end side by side.
-            let begin: Vec<_> = given::calls(&names, |name| params(name, false))?;
-            session.block_on(async {
-                for some in begin.chunks(BATCH) {
-                    let calls = some.iter().map(|(_, params)| ("service.stop".to_owned(), params.clone()));
-                    // What could not begin is told by the call that waits for it.
-                    session.client.batch(calls).await?;
-                }
-                Ok(())
-            })?;
+            return several::side_by_side::<StopReport>(session, "service.stop", calls, text);
         }
-        let calls = given::calls(&names, |name| params(name, !self.wait.no_wait))?;
         several::operations::<StopReport>(session, "service.stop", calls, text)
     }
 }

@@ -32,8 +32,9 @@ pub struct Found {
 }
 
 impl Found {
-    pub fn is_bad(&self) -> bool {
-        matches!(self.finding.severity, Severity::Warning | Severity::Error)
+    /// Something is not as it should be, if only a little.
+    pub fn is_amiss(&self) -> bool {
+        matches!(self.finding.severity, Severity::Note | Severity::Warning | Severity::Error)
     }
 
     /// What it is about.

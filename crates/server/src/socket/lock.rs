@@ -10,6 +10,7 @@ use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, OFlags, flock};
 use rustix::io::Errno;
@@ -57,6 +58,10 @@ impl AsFd for Lock {
 }
 
 const NAME: &str = "daemon.lock";
+/// A daemon that is killed while it makes a process leaves its locks to that one until its exec, which
+/// takes milliseconds: no reason to refuse the next daemon.
+const LET_GO: Duration = Duration::from_secs(2);
+const LOOK_AGAIN: Duration = Duration::from_millis(1);
 
 /// Who has written itself into a lock's file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -99,11 +104,27 @@ pub fn lock(folder: impl AsRef<Path>) -> Result<Lock, Failure> {
         sign(&file)?;
         Ok(file)
     };
-    let file = attempt().map_err(|failure| match failure.kind {
-        ErrorKind::Conflict => failure,
-        _ => failure.while_doing(format_args!("lock {}", path.display())),
-    })?;
-    Ok(Lock { file, path })
+    let until = Instant::now() + LET_GO;
+    loop {
+        match attempt() {
+            Ok(file) => return Ok(Lock { file, path }),
+            Err(failure) if failure.kind != ErrorKind::Conflict => {
+                return Err(failure.while_doing(format_args!("lock {}", path.display())));
+            }
+            Err(_) if is_left_by_the_dead(&folder) && Instant::now() < until => std::thread::sleep(LOOK_AGAIN),
+            Err(taken) => return Err(taken),
+        }
+    }
+}
+
+/// Whoever has signed has ended: what holds the lock is a process that it was just making.
+fn is_left_by_the_dead(folder: &Path) -> bool {
+    let Some(Holder { pid, identity }) = holder(folder) else { return false };
+    let process = match identity {
+        Some(identity) => wharf_sys::pidfd::open_exact(pid, identity),
+        None => wharf_sys::pidfd::open(pid),
+    };
+    process.map_or_else(|e| e.kind() == io::ErrorKind::NotFound, wharf_sys::pidfd::has_exited)
 }
 
 /// Writes the pid over what was there, and only then cuts off what was longer.

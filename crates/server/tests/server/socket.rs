@@ -143,6 +143,29 @@ fn t07_an_old_longer_pid_is_replaced_whole() {
 }
 
 #[test]
+fn t07_a_lock_that_a_killed_daemon_left_to_a_process_it_was_making_is_waited_for() {
+    let home = tempfile::tempdir().unwrap();
+    fs::set_permissions(home.path(), Permissions::from_mode(0o700)).unwrap();
+    let mut dead = Command::new("true").spawn().unwrap();
+    dead.wait().unwrap();
+    let path = home.path().join("daemon.lock");
+    fs::write(&path, format!("{}\n", dead.id())).unwrap();
+    let script = "flock -n 9; touch $1; sleep 0.3; exec 9>&-; sleep 1000";
+    let held = home.path().join("held");
+    let mut child =
+        Command::new("bash").args(["-c", &format!("exec 9>>$0; {script}")]).arg(&path).arg(&held).spawn().unwrap();
+    while !held.exists() {
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+    let began = std::time::Instant::now();
+    let got = lock(home.path());
+    child.kill().unwrap();
+    child.wait().unwrap();
+    got.unwrap();
+    assert!(began.elapsed() > std::time::Duration::from_millis(100), "nobody held it");
+}
+
+#[test]
 fn t07_children_do_not_inherit_the_lock() {
     let home = tempfile::tempdir().unwrap();
     let folder = home.path().join("run");
