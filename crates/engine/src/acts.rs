@@ -82,9 +82,13 @@ pub fn boot(shared: &Arc<Shared>, first: &Effects, mut left_over: Vec<(UnitName,
     let secrets = Secrets::before(shared);
     let shared = shared.clone();
     shared.tasks.clone().spawn(async move {
-        for (unit, run) in looks {
+        let begin = |(unit, run)| {
             let shared = shared.clone();
-            let looked = shared.tasks.clone().spawn(async move { look(&shared, unit, run).await });
+            shared.tasks.clone().spawn(async move { look(&shared, unit, run).await })
+        };
+        // All at once: a run that is just ending is waited for, and nobody waits behind it.
+        let looking: Vec<_> = looks.into_iter().map(begin).collect();
+        for looked in looking {
             if let Err(e) = looked.await {
                 tracing::error!("a look at a run broke off: {e}");
             }
