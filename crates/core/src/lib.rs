@@ -23,6 +23,7 @@ mod deadline;
 mod deaths;
 mod event;
 mod fact;
+mod life;
 mod needs;
 mod notified;
 mod unit;
@@ -40,7 +41,8 @@ pub use event::{
     Act, Answer, Ask, Declared, Effects, Event, Fact, FoundRun, Goal, News, Notice, Now, Record, Removal, Ticket,
     Wishes,
 };
-pub use unit::{Cause, Life, Saved, Unit};
+pub use life::{Cause, Life};
+pub use unit::{Saved, Unit};
 
 use unit::Op;
 

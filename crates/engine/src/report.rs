@@ -73,17 +73,7 @@ pub fn status(unit: &Unit, service: Option<&dyn Service>) -> Status {
         restart_backoff: unit.retry_at_ms().map(|at| at.saturating_sub(now.boot_ms) as f64 / 1000.0),
         last_exit: unit.last_exit.clone(),
         last_end: unit.last_end,
-        given_up: match &unit.life {
-            Life::Failed { rule, .. } => Some(*rule),
-            Life::Idle
-            | Life::Starting { .. }
-            | Life::Up { .. }
-            | Life::Backoff { .. }
-            | Life::Blocked { .. }
-            | Life::Waiting { .. }
-            | Life::Stopping { .. }
-            | Life::Unknown { .. } => None,
-        },
+        given_up: unit.life.given_up(),
         status_text: unit.status_text.clone().or_else(|| not_ready_yet(unit)),
         next_due: unit.next_due_ms.filter(|_| unit.want == Want::Up && !unit.held).map(seconds),
         operation: unit.busy_with().map(|(id, _)| id),
