@@ -1,8 +1,8 @@
 //! Facts: what the world says, and what it means for the run that it is about.
 
-use wharf_model::{EndReason, ErrorKind, Exit, Failure, GivenUp, Health, OnExit, Phase, RunId, UnitName, Verdict};
+use wharf_model::{EndReason, ErrorKind, Exit, Failure, GivenUp, Health, OnExit, RunId, UnitName, Verdict};
 
-use crate::{Act, Cause, Core, Effects, Fact, FoundRun, Life, Now, Record, Timer};
+use crate::{Act, Cause, Core, Effects, Fact, Life, Now, Record, Timer};
 
 impl Core {
     pub(crate) fn on_fact(&mut self, now: Now, fact: Fact, fx: &mut Effects) {
@@ -171,7 +171,7 @@ impl Core {
         }
     }
 
-    fn launched(&mut self, now: Now, name: &UnitName, run: RunId, made: i32, fx: &mut Effects) {
+    pub(crate) fn launched(&mut self, now: Now, name: &UnitName, run: RunId, made: i32, fx: &mut Effects) {
         let Some(unit) = self.units.get_mut(name) else { return };
         // Told twice, or after its end.
         let ended = matches!(unit.life, Life::Stopping { exit: Some(_), .. });
@@ -359,7 +359,7 @@ impl Core {
     }
 
     /// The main process has ended: the run is over as soon as nothing else of it lives.
-    fn exited(&mut self, now: Now, name: &UnitName, how: Exit, last_words: Vec<String>, fx: &mut Effects) {
+    pub(crate) fn exited(&mut self, now: Now, name: &UnitName, how: Exit, last_words: Vec<String>, fx: &mut Effects) {
         let Some(unit) = self.units.get_mut(name) else { return };
         let (before_ready, healthy_for_ms) = match &unit.life {
             Life::Starting { .. } => (true, 0),
@@ -409,92 +409,6 @@ impl Core {
             unit.last_exit = Some(how);
         }
         fx.touched.insert(name.clone());
-    }
-
-    /// A new daemon looked at a recorded run: start, look, adopt, go on.
-    fn found(&mut self, now: Now, name: &UnitName, run: RunId, found: FoundRun, fx: &mut Effects) {
-        let Some(unit) = self.units.get_mut(name) else { return };
-        let Life::Unknown { was, .. } = unit.life else { return };
-        let unwanted = !unit.is_wanted();
-        // A restart, or the end of a sick run, that the old daemon had begun: gone on with here.
-        let half_stopped = was == Phase::Stopping;
-        let up = |pid| Life::Up {
-            run,
-            pid,
-            // It has been up for longer than this daemon: probed at the steady pace.
-            since_ms: now.boot_ms.saturating_sub(unit.policy.early_ms),
-            healthy_since_ms: now.boot_ms,
-            fails: 0,
-            degraded: false,
-        };
-        match found {
-            // It is stopped as any unit is: after those that need it, which may not be looked at yet.
-            FoundRun::Alive { pid } if unwanted => unit.life = up(pid),
-            FoundRun::Alive { pid } if half_stopped => {
-                unit.life = up(pid);
-                let message = format!("{name} was being stopped when the daemon ended");
-                let reason = Failure::new(ErrorKind::ServiceFailed, message).about(name);
-                let end = EndReason::ByItself;
-                self.begin_stop(now, name, Cause::Death { reason, end, healthy_for_ms: 0 }, fx);
-            }
-            FoundRun::Alive { pid } if was == Phase::Starting && unit.wishes.values().any(Option::is_none) => {
-                // Which port it was given was not recorded yet: nobody could ask it anything.
-                unit.life = up(pid);
-                self.begin_stop(now, name, Cause::Asked, fx);
-            }
-            FoundRun::Alive { pid } => {
-                unit.life = up(pid);
-                let probed = unit.policy.is_probed();
-                let period = unit.policy.watchdog_ms;
-                unit.watchdog = period.map(|period| (now.boot_ms, period));
-                if was == Phase::Starting {
-                    let until_ms = now.boot_ms.saturating_add(unit.policy.start_timeout_ms);
-                    unit.life = Life::Starting { run, pid: None, since_ms: now.boot_ms, until_ms };
-                    self.schedule(until_ms, name, run, Timer::StartTimeout);
-                    self.launched(now, name, run, pid, fx);
-                } else if probed {
-                    unit.probing = true;
-                    fx.acts.push(Act::Probe { unit: name.clone(), run });
-                } else {
-                    unit.last_health = Some((now.wall_ms, Health::healthy("its process lives")));
-                }
-                if let (Some(period), true) = (period, was != Phase::Starting) {
-                    self.schedule(now.boot_ms.saturating_add(period), name, run, Timer::Watchdog);
-                }
-            }
-            FoundRun::Draining { exit } => {
-                unit.life = up(0);
-                self.exited(now, name, exit, vec![], fx);
-                if unwanted {
-                    self.begin_stop(now, name, Cause::Asked, fx);
-                }
-            }
-            FoundRun::Ended { exit } => {
-                let rebooted = exit == Exit::HostRebooted;
-                let reason = Failure::new(ErrorKind::ServiceFailed, format!("{name} {exit}")).about(name);
-                let finished = unit.policy.is_job() && exit == (Exit::Exited { code: 0 });
-                let cause = match unit.policy.on_exit(&exit) {
-                    _ if unwanted || rebooted || half_stopped => Cause::Asked,
-                    Some(OnExit::Stop) => Cause::Done,
-                    None if finished => Cause::Done,
-                    Some(OnExit::Fail) => Cause::Final { reason },
-                    Some(OnExit::Restart) | None => {
-                        Cause::Death { reason, end: EndReason::ByItself, healthy_for_ms: 0 }
-                    }
-                };
-                let until_ms = now.boot_ms;
-                unit.life = Life::Stopping { run, pid: None, cause, exit: Some(exit), killed: false, until_ms };
-                if rebooted {
-                    unit.deaths.forgive();
-                }
-                self.over(now, name, fx);
-            }
-            FoundRun::NeverStarted => {
-                unit.life = Life::Idle;
-                unit.started_at_ms = None;
-                fx.acts.push(Act::Forget { unit: name.clone(), run });
-            }
-        }
     }
 }
 

@@ -17,6 +17,7 @@
 //! whether it is true already, and does the next thing if it is not. So an operation never has to
 //! know on which of many paths its step became true.
 
+mod adopt;
 mod advance;
 mod ask;
 mod deadline;
