@@ -106,6 +106,10 @@ fn spawn(session: &Session, log: File) -> Result<Child, Trouble> {
 fn open_log(path: &Path) -> Result<(File, u64), Trouble> {
     let open = || -> io::Result<(File, u64)> {
         if let Some(folder) = path.parent() {
+            // Only the folder itself is closed: services that run as another user must pass those above it.
+            if let Some(above) = folder.parent() {
+                std::fs::create_dir_all(above)?;
+            }
             DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
         }
         let log = OpenOptions::new().create(true).append(true).mode(0o600).open(path)?;
