@@ -109,10 +109,11 @@ fn t2_two_hundred_thousand_lines_are_all_kept_and_cost_the_daemon_next_to_nothin
 fn p12_no_line_is_lost_over_rotations_kills_of_the_daemon_and_restarts_of_the_unit() {
     let mut daemon = Daemon::start();
     let count = daemon.home.join("count");
-    // Goes on counting where its last run ended.
+    // Goes on counting where its last run ended. It ends only where what it wrote and what it counted agree: a trap
+    // that exits would run between the two, and the next run would write the same lines again.
     let script = format!(
-        "exec 2>/dev/null; n=$(cat {0} 2>/dev/null || echo 1); trap 'exit 0' TERM; \
-         while :; do e=$((n+80)); seq -f 'line %.0f' $n $((e-1)); n=$e; echo $n > {0}; sleep 0.01; done",
+        "exec 2>/dev/null; n=$(cat {0} 2>/dev/null || echo 1); trap 'over=1' TERM; while [ -z \"$over\" ]; do \
+         e=$((n+80)); while [ $n -lt $e ]; do echo \"line $n\"; n=$((n+1)); done; echo $n > {0}; sleep 0.01; done",
         count.display()
     );
     start(&daemon, &script, json!({ "rotate_bytes": 4096, "keep_runs": 50 }));
