@@ -6,11 +6,11 @@ use std::{
     os::unix::{fs::PermissionsExt, net::UnixDatagram},
     path::Path,
     process::{Child, Command, Stdio},
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use serde_json::{Value, json};
-use wharf_tests::{Daemon, Said, alive, eventually, free_port};
+use wharf_tests::{Daemon, Said, alive, eventually, free_port, signal};
 
 /// The findings of this kind.
 fn of<'a>(diagnosis: &'a Value, id: &str) -> Vec<&'a Value> {
@@ -264,4 +264,28 @@ fn a_program_that_was_replaced_under_the_daemon_is_noticed() {
     let diagnosis = doctor(&daemon);
     let found = one(&diagnosis, "daemon-binary-replaced", "warning");
     assert_eq!(found["fix"]["command"], "wharf daemon --replace --detach");
+}
+
+#[test]
+fn a_daemon_that_hangs_is_named_and_the_rest_is_looked_at_without_it() {
+    let daemon = Daemon::start();
+    daemon.run("lives", json!({ "argv": ["sleep", "1000"] }));
+    let stray = daemon.home.join("run/runs/redis/900001");
+    fs::create_dir_all(&stray).unwrap();
+    let pid = daemon.pid();
+    signal(pid, "STOP");
+    let began = Instant::now();
+    let said = daemon.cli(&["doctor", "--json"]);
+    let (took, fixed) = (began.elapsed(), daemon.cli(&["doctor", "--fix", "--yes"]));
+    signal(pid, "CONT");
+    assert!(took < Duration::from_secs(8), "{took:?}");
+    let diagnosis = said.json();
+    let hangs = one(&diagnosis, "daemon-silent", "error");
+    assert_eq!((said.code, &hangs["objects"][0]), (1, &json!(format!("pid {pid}"))), "{hangs}");
+    assert!(hangs["fix"]["text"].as_str().unwrap().contains(&format!("kill -CONT {pid}")), "{hangs}");
+    assert!(of(&diagnosis, "daemon-down").is_empty(), "{diagnosis:#}");
+    one(&diagnosis, "run-leftover", "note");
+    assert!(fixed.code != 0 && fixed.err.contains("hangs") && stray.exists(), "{fixed:?}");
+    assert!(of(&doctor(&daemon), "daemon-silent").is_empty());
+    assert_eq!(daemon.cli(&["doctor", "--fix", "--yes"]).err, "");
 }

@@ -56,6 +56,7 @@ fn crates_point_one_way() {
         ("wharf-services", &["wharf-model"]),
         ("wharf-api", &["wharf-model"]),
         ("wharf-shim", &["wharf-sys"]),
+        ("wharf-fake-nvml", &[]),
         ("wharf-sim", &["wharf-core", "wharf-model"]),
         ("wharf-runtime", &["wharf-model", "wharf-services", "wharf-shim", "wharf-sys"]),
         ("wharf-server", &["wharf-api", "wharf-model", "wharf-sys"]),
@@ -117,7 +118,9 @@ fn only_sys_is_unsafe() {
         let text = fs::read_to_string(&path).unwrap();
         let word = ["uns", "afe {"].concat();
         if text.contains(&word) {
-            assert!(path.starts_with(root().join("crates/sys")), "{} has unsafe code", path.display());
+            // A stand-in for a C library is one, and nothing that ships has it.
+            let may = ["crates/sys", "crates/fake-nvml"].iter().any(|dir| path.starts_with(root().join(dir)));
+            assert!(may, "{} has unsafe code", path.display());
         }
     }
 }

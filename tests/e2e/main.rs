@@ -18,3 +18,4 @@ mod setup;
 mod source;
 mod surface;
 mod traps;
+mod traps_world;

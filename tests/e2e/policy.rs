@@ -3,12 +3,12 @@
 use std::{
     fs,
     io::{Read, Write},
-    net::{Ipv4Addr, TcpStream},
+    net::{Ipv4Addr, TcpListener, TcpStream},
     time::{Duration, Instant},
 };
 
 use serde_json::{Value, json};
-use wharf_tests::{Daemon, alive, eventually, free_port};
+use wharf_tests::{Daemon, alive, eventually, free_port, parent_of, signal};
 
 const SOON: Duration = Duration::from_secs(15);
 
@@ -348,4 +348,47 @@ fn changes_to_a_policy_are_kept_and_what_no_policy_has_is_refused() {
     let said = daemon.cli(&["start", "command@web", "--policy", "restart.bugdet=3"]);
     assert_eq!(said.code, 2, "{said:?}");
     assert!(said.err.contains("restart.bugdet") && said.err.contains("hint:"), "{}", said.err);
+}
+
+/// The shim is held up: that the program has ended is known before anybody can say how.
+#[test]
+fn a_job_whose_exit_code_comes_late_is_done_all_the_same() {
+    let daemon = Daemon::start();
+    let (go, ran) = (daemon.home.join("go"), daemon.home.join("ran"));
+    let script = format!("echo x >> {}; while [ ! -e {} ]; do sleep 0.02; done", ran.display(), go.display());
+    let policy = json!({ "job": true });
+    let begun = json!({ "name": "command@late", "with": sh(&script), "policy": policy, "wait": false });
+    daemon.ok("service.start", begun);
+    eventually("it works", SOON, || ran.exists() && status(&daemon, "late")["pid"].is_i64());
+    let pid = status(&daemon, "late")["pid"].as_i64().unwrap() as i32;
+    signal(parent_of(pid), "STOP");
+    fs::write(&go, "").unwrap();
+    eventually("its end is known", SOON, || status(&daemon, "late")["state"] == "stopped");
+    let job = status(&daemon, "late");
+    assert_eq!((&job["want"], &job["last_end"], &job["restart_count"]), (&json!("up"), &json!("by_itself"), &json!(0)));
+    std::thread::sleep(Duration::from_millis(1500));
+    assert_eq!(fs::read_to_string(&ran).unwrap().lines().count(), 1, "a job that was done was done again");
+    assert_eq!(status(&daemon, "late")["state"], "stopped");
+}
+
+/// A stranger has its port for a while, and nothing else changes meanwhile.
+#[test]
+fn a_unit_on_demand_opens_its_door_as_soon_as_its_port_is_free() {
+    let mut daemon = Daemon::start();
+    let port = free_port();
+    let with = json!({
+        "argv": ["python3", "-m", "http.server", "--bind", "127.0.0.1", port.to_string()],
+        "ports": { "http": port }, "health": { "tcp": { "port": "http" } },
+    });
+    started(&daemon, "lazy", with, json!({ "on_demand": { "idle_stop_s": 1 } }));
+    eventually("nobody uses it: it stops", SOON, || status(&daemon, "lazy")["state"] == "stopped");
+    daemon.kill_9();
+    let stranger = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).unwrap();
+    daemon.launch();
+    std::thread::sleep(Duration::from_millis(500));
+    drop(stranger);
+    eventually("whoever comes is heard", Duration::from_secs(5), || {
+        TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok()
+    });
+    eventually("it runs", SOON, || status(&daemon, "lazy")["state"] == "running");
 }

@@ -314,3 +314,33 @@ fn a_daemon_that_is_stopped_is_told_from_one_that_is_slow() {
     assert!(began.elapsed() < Duration::from_secs(20) && said.err.contains("hint:"), "{said:?}");
     assert_eq!(daemon.cli_ok(&["status", "hello", "--json"]).json()["name"], "hello");
 }
+
+/// The very first start, in the background, from a shell that closes what it makes to others.
+#[test]
+fn a_first_start_leaves_the_home_folder_open_for_services_of_another_user() {
+    use std::os::unix::fs::PermissionsExt;
+    if !nix::unistd::geteuid().is_root() {
+        println!("CANNOT BE DONE HERE: a service of another user needs root");
+        return;
+    }
+    for mask in ["022", "077"] {
+        let outer = Daemon::prepare();
+        let daemon = Daemon::at(&outer.home.join("home"));
+        let begin = format!("umask {mask}; exec \"$0\" \"$@\"");
+        let own = daemon.command();
+        let mut up = std::process::Command::new("sh");
+        up.args(["-c", &begin]).arg(own.get_program()).args(["daemon", "--replace", "--detach"]);
+        up.envs(own.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        let output = up.output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        let mode = |path: &str| std::fs::metadata(daemon.home.join(path)).unwrap().permissions().mode() & 0o777;
+        assert_eq!((mode(""), mode("state"), mode("run")), (0o755, 0o700, 0o700), "umask {mask}");
+        let with = json!({ "argv": ["sh", "-c", "id -un; exec sleep 1000"] });
+        let policy = json!({ "run_as": "nobody" });
+        daemon.ok("service.start", json!({ "name": "command@other", "with": with, "policy": policy }));
+        let pid = daemon.ok("service.status", json!({ "name": "command@other" }))["pid"].as_i64().unwrap();
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+        let uid = nix::unistd::User::from_name("nobody").unwrap().unwrap().uid;
+        assert!(status.contains(&format!("Uid:\t{uid}\t{uid}")), "{status}");
+    }
+}

@@ -3,11 +3,13 @@
 use std::{
     fs,
     net::TcpListener,
+    path::{Path, PathBuf},
+    process::Command,
     time::{Duration, Instant},
 };
 
 use serde_json::{Value, json};
-use wharf_tests::{Daemon, alive, eventually, free_port, listens, processes_with};
+use wharf_tests::{Daemon, alive, eventually, free_port, listens, parent_of, processes_with, signal};
 
 fn sh(script: &str) -> Value {
     json!({ "argv": ["sh", "-c", script] })
@@ -15,6 +17,10 @@ fn sh(script: &str) -> Value {
 
 fn pid_of(daemon: &Daemon, name: &str) -> i32 {
     daemon.ok("service.status", json!({ "name": name }))["pid"].as_i64().unwrap_or(0) as i32
+}
+
+fn run_of(daemon: &Daemon, name: &str) -> u64 {
+    daemon.ok("service.status", json!({ "name": name }))["run"].as_u64().unwrap()
 }
 
 #[test]
@@ -366,4 +372,158 @@ fn t22_what_was_never_placed_is_not_installed_and_not_stopped() {
     assert!(refused["message"].as_str().unwrap().contains("not installed"), "{refused}");
     assert_eq!(refused["data"]["hint"], "wharf install redis");
     assert_eq!(daemon.state("hello"), "stopped", "what needs no install is only stopped");
+}
+
+/// A start that is on its way to the launcher when it is stopped: it is over when the stop says so.
+#[test]
+fn what_was_stopped_before_it_began_never_begins() {
+    let daemon = Daemon::start();
+    daemon.run("first", sh("exec sleep 1000"));
+    let launcher = parent_of(parent_of(pid_of(&daemon, "command@first")));
+    let ran = daemon.home.join("ran");
+    let script = format!("echo x >> {}; exec sleep 1000", ran.display());
+    signal(launcher, "STOP");
+    daemon.ok("service.start", json!({ "name": "command@second", "with": sh(&script), "wait": false }));
+    std::thread::sleep(Duration::from_millis(100));
+    let began = Instant::now();
+    daemon.ok("service.stop", json!({ "name": "command@second" }));
+    assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
+    signal(launcher, "CONT");
+    daemon.run("third", sh("exec sleep 1000"));
+    std::thread::sleep(Duration::from_millis(300));
+    assert!(!ran.exists(), "it began after it was stopped");
+    assert_eq!(daemon.state("command@second"), "stopped");
+}
+
+fn copy_all(from: &Path, to: &Path) {
+    let done = Command::new("cp").args(["-a", "-T"]).args([from, to]).status().unwrap();
+    assert!(done.success());
+}
+
+/// The journal's files, and a copy of them elsewhere.
+fn journal(daemon: &Daemon) -> Vec<(PathBuf, PathBuf)> {
+    let copies = daemon.home.join("copies");
+    fs::create_dir_all(&copies).unwrap();
+    let files = ["wharf.db", "wharf.db-wal", "wharf.db-shm"];
+    files.iter().map(|name| (daemon.home.join("state").join(name), copies.join(name))).collect()
+}
+
+/// The daemon is killed in the instant after a delete, before the last run's folder went.
+#[test]
+fn a_unit_that_was_deleted_does_not_come_back() {
+    let mut daemon = Daemon::start();
+    let starts = daemon.home.join("starts");
+    daemon.run("gone", sh(&format!("echo x >> {}; exec sleep 1000", starts.display())));
+    let run = run_of(&daemon, "command@gone");
+    let folder = daemon.home.join("run/runs/command@gone").join(run.to_string());
+    let copy = daemon.home.join("copy");
+    copy_all(&folder, &copy);
+    daemon.ok("service.delete", json!({ "name": "command@gone", "purge_data": true }));
+    eventually("its folder has gone", Duration::from_secs(5), || !folder.exists());
+    daemon.kill_9();
+    fs::create_dir_all(folder.parent().unwrap()).unwrap();
+    copy_all(&copy, &folder);
+    daemon.launch();
+    eventually("its folder goes again", Duration::from_secs(5), || !folder.exists());
+    daemon.err("service.status", json!({ "name": "command@gone" }));
+    assert_eq!(fs::read_to_string(&starts).unwrap().lines().count(), 1, "it was started again");
+}
+
+/// What was known from beside its run is in the journal from then on: the daemon after the next knows it too.
+#[test]
+fn t6_with_the_state_database_deleted_the_daemon_after_the_next_knows_all_that_lives() {
+    let mut daemon = Daemon::start();
+    let starts = daemon.home.join("starts");
+    daemon.run("kept", sh(&format!("echo x >> {}; exec sleep 1000", starts.display())));
+    let pid = pid_of(&daemon, "command@kept");
+    daemon.kill_9();
+    for (file, _) in journal(&daemon) {
+        let _ = fs::remove_file(file);
+    }
+    for n in 0..3 {
+        daemon.launch();
+        eventually("it is adopted", Duration::from_secs(5), || pid_of(&daemon, "command@kept") == pid);
+        // Something else is written into the new journal.
+        daemon.run(&format!("other{n}"), sh("exec sleep 1000"));
+        daemon.kill_9();
+    }
+    daemon.launch();
+    eventually("it is adopted", Duration::from_secs(5), || daemon.state("command@kept") == "running");
+    assert_eq!(pid_of(&daemon, "command@kept"), pid);
+    assert_eq!(fs::read_to_string(&starts).unwrap().lines().count(), 1, "it was started again");
+}
+
+/// An older copy of the journal is put back, and the newest run has nothing beside it.
+#[test]
+fn t6_with_an_older_state_database_the_newest_run_counts() {
+    let mut daemon = Daemon::start();
+    let starts = daemon.home.join("starts");
+    let script = format!("echo x >> {}; exec sleep 1000", starts.display());
+    daemon.run("moves", sh(&script));
+    let first = run_of(&daemon, "command@moves");
+    daemon.terminate();
+    for (file, copy) in journal(&daemon) {
+        let _ = fs::copy(file, copy);
+    }
+    daemon.launch();
+    let runs = daemon.home.join("run/runs/command@moves");
+    daemon.ok("service.restart", json!({ "name": "command@moves" }));
+    let second = run_of(&daemon, "command@moves");
+    assert_ne!(first, second);
+    let (older, copy) = (runs.join(second.to_string()), daemon.home.join("copy"));
+    copy_all(&older, &copy);
+    daemon.ok("service.restart", json!({ "name": "command@moves" }));
+    let newest = run_of(&daemon, "command@moves");
+    eventually("the run before has gone", Duration::from_secs(5), || !older.exists());
+    let pid = pid_of(&daemon, "command@moves");
+    daemon.kill_9();
+    copy_all(&copy, &older);
+    fs::remove_file(runs.join(newest.to_string()).join("unit.json")).unwrap();
+    for (file, copy) in journal(&daemon) {
+        let _ = fs::remove_file(&file);
+        let _ = fs::copy(copy, file);
+    }
+    for n in 0..2 {
+        daemon.launch();
+        eventually("it is adopted", Duration::from_secs(5), || daemon.state("command@moves") == "running");
+        assert_eq!(pid_of(&daemon, "command@moves"), pid);
+        daemon.run(&format!("other{n}"), sh("exec sleep 1000"));
+        daemon.kill_9();
+    }
+    assert_eq!(fs::read_to_string(&starts).unwrap().lines().count(), 3, "it was started again");
+    daemon.launch();
+}
+
+/// A run that stands in no journal is ended, and its unit is not started beside it, however early somebody asks.
+#[test]
+fn nothing_is_started_beside_a_run_of_no_journal() {
+    let mut daemon = Daemon::start();
+    let (lock, twice) = (daemon.home.join("lock"), daemon.home.join("twice"));
+    let script = format!("flock -n 9 || echo x >> {}; exec sleep 1000", twice.display());
+    let alone = json!({ "argv": ["sh", "-c", format!("exec 9>{}; {script}", lock.display())] });
+    daemon.run("slow", sh("exec sleep 1000"));
+    let slow = pid_of(&daemon, "command@slow");
+    daemon.terminate();
+    for (file, copy) in journal(&daemon) {
+        let _ = fs::copy(file, copy);
+    }
+    daemon.launch();
+    daemon.run("stray", alone.clone());
+    let run = run_of(&daemon, "command@stray");
+    let stray = pid_of(&daemon, "command@stray");
+    daemon.kill_9();
+    // Nothing says whose it is; and another look takes its time, since how that one ended is not known yet.
+    fs::remove_file(daemon.home.join("run/runs/command@stray").join(run.to_string()).join("unit.json")).unwrap();
+    for (file, copy) in journal(&daemon) {
+        let _ = fs::remove_file(&file);
+        let _ = fs::copy(copy, file);
+    }
+    signal(parent_of(slow), "STOP");
+    signal(slow, "KILL");
+    daemon.launch();
+    daemon.run("stray", alone);
+    assert!(!alive(stray), "the run of no journal lives");
+    std::thread::sleep(Duration::from_millis(200));
+    assert!(!twice.exists(), "it was started beside another run of its own");
+    assert_ne!(pid_of(&daemon, "command@stray"), stray);
 }

@@ -46,6 +46,19 @@ pub fn alive(pid: i32) -> bool {
         .unwrap_or(false)
 }
 
+/// The parent of a process that lives.
+pub fn parent_of(pid: i32) -> i32 {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    stat.rsplit_once(')').unwrap().1.split_whitespace().nth(1).unwrap().parse().unwrap()
+}
+
+/// Sends a signal to a process, by its name without `SIG`.
+#[track_caller]
+pub fn signal(pid: i32, name: &str) {
+    let signal: nix::sys::signal::Signal = format!("SIG{name}").parse().unwrap();
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), signal).unwrap();
+}
+
 /// Live processes whose command line or environment holds this text.
 pub fn processes_with(text: &str) -> Vec<i32> {
     let mut found = vec![];

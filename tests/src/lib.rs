@@ -4,12 +4,17 @@
 pub mod chaos;
 mod conform;
 mod daemon;
+mod docker;
+mod gpu;
+pub mod gpu_check;
 mod ground;
 mod http;
 mod promise;
 
 pub use conform::Document;
 pub use daemon::{Daemon, Said, beside, wharf_binary};
-pub use ground::{alive, eventually, free_port, free_ports, listens, processes_with, root};
+pub use docker::{Docker, said};
+pub use gpu::{FakeGpus, fake_engine};
+pub use ground::{alive, eventually, free_port, free_ports, listens, parent_of, processes_with, root, signal};
 pub use http::{Reply, exchange, get, post, request};
 pub use promise::{cannot, figure};

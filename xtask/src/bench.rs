@@ -25,8 +25,11 @@ struct Line {
     met: bool,
 }
 
-/// `cargo xtask bench`.
-pub fn run(_: &[String]) -> Result<(), String> {
+/// `cargo xtask bench`, `cargo xtask bench arbiter`.
+pub fn run(args: &[String]) -> Result<(), String> {
+    if args.first().is_some_and(|what| what == "arbiter") {
+        return crate::bench_arbiter::run(&args[1..]);
+    }
     step("release build", &mut cargo(&["build", "--release", "--locked", "--package", "wharf"]))?;
     let bench = Bench::start()?;
     let mut lines = bench.round_trip()?;

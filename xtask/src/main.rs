@@ -3,8 +3,10 @@
 //! A task is one file and one line in `TASKS`.
 
 mod bench;
+mod bench_arbiter;
 mod chaos;
 mod docs;
+mod gpu_check;
 mod ground;
 mod needs;
 mod sim;
@@ -15,7 +17,7 @@ use std::process::ExitCode;
 
 type Task = fn(&[String]) -> Result<(), String>;
 
-const TASKS: [(&str, &str, Task); 5] = [
+const TASKS: [(&str, &str, Task); 6] = [
     ("test", "everything that a merge must pass; installs what it needs when root", test::run),
     ("bench", "the figures of README.md, each beside its floor, in one run", bench::run),
     (
@@ -24,6 +26,7 @@ const TASKS: [(&str, &str, Task); 5] = [
         chaos::run,
     ),
     ("sim", "the core in a simulated world with faults; `sim replay FILE` steps through a failure", sim::run),
+    ("gpu-check", "what this machine's GPUs really do, as a report; --out FILE --short", gpu_check::run),
     ("docs", "writes docs/man/wharf.1 anew", docs::run),
 ];
 

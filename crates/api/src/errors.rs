@@ -18,12 +18,15 @@ pub struct ErrorData {
     pub hint: Option<String>,
     /// What lies behind it, outermost first.
     pub causes: Vec<String>,
+    /// The same as data, where a program can go on with it: blockers, remedies, a holder. Its shape is its kind's.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub detail: Option<Box<serde_json::Value>>,
 }
 
 /// A failure as a JSON-RPC error object.
 pub fn error_object(failure: Failure) -> ErrorObjectOwned {
-    let Failure { kind, message, service, retryable, hint, causes } = failure;
-    let data = ErrorData { kind, service, retryable, hint, causes };
+    let Failure { kind, message, service, retryable, hint, causes, detail } = failure;
+    let data = ErrorData { kind, service, retryable, hint, causes, detail };
     ErrorObject::owned(kind.code(), message, Some(data))
 }
 
@@ -32,8 +35,8 @@ pub fn failure_of(error: &ErrorObjectOwned) -> Failure {
     let data: Option<ErrorData> = error.data().and_then(|raw| serde_json::from_str(raw.get()).ok());
     let message = error.message().to_owned();
     match data {
-        Some(ErrorData { kind, service, retryable, hint, causes }) => {
-            Failure { kind, message, service, retryable, hint, causes }
+        Some(ErrorData { kind, service, retryable, hint, causes, detail }) => {
+            Failure { kind, message, service, retryable, hint, causes, detail }
         }
         None if error.code() == -32602 => Failure::new(ErrorKind::InvalidParams, message),
         None => Failure::new(ErrorKind::Internal, message),

@@ -7,7 +7,9 @@ use async_trait::async_trait;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
-use wharf_model::{EndReason, Exit, Failure, Operation, Phase, RunId, UnitName};
+use wharf_model::{
+    DeviceId, EndReason, Exit, Failure, LeaseId, LeaseState, Operation, Phase, PortLeaseId, Protocol, RunId, UnitName,
+};
 
 /// One thing that has happened.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -115,6 +117,100 @@ pub enum Happened {
         /// Which.
         disk: Disk,
     },
+    /// A lease of GPUs has gone from one state to the next.
+    #[serde(rename = "gpu.lease")]
+    GpuLease {
+        /// Which.
+        lease: LeaseId,
+        /// Whose, for people.
+        holder: String,
+        /// To.
+        state: LeaseState,
+        /// On which devices.
+        devices: Vec<DeviceId>,
+        /// Why, for people; null where there is nothing to say.
+        why: Option<String>,
+    },
+    /// The holder of a lease takes more than it declared.
+    #[serde(rename = "gpu.over_declared")]
+    GpuOverDeclared {
+        /// Which.
+        lease: LeaseId,
+        /// Whose, for people.
+        holder: String,
+        /// Where.
+        device: DeviceId,
+        /// What was declared.
+        declared_bytes: u64,
+        /// What it takes.
+        measured_bytes: u64,
+    },
+    /// Somebody without a lease has taken memory of a GPU.
+    #[serde(rename = "gpu.foreign")]
+    GpuForeign {
+        /// Where.
+        device: DeviceId,
+        /// How much those without a lease have there now.
+        bytes: u64,
+        /// Who, as far as is known.
+        who: Vec<String>,
+    },
+    /// A GPU came, went, or is not to be used any more.
+    #[serde(rename = "gpu.device")]
+    GpuDevice {
+        /// Which.
+        device: DeviceId,
+        /// What has happened.
+        what: String,
+    },
+    /// Two who are strangers to each other listen on one port.
+    #[serde(rename = "port.duplicate")]
+    PortDuplicate {
+        /// The port.
+        port: u16,
+        /// TCP or UDP.
+        protocol: Protocol,
+        /// The lease that it is about.
+        lease: Option<PortLeaseId>,
+        /// One sentence, with who it is.
+        text: String,
+    },
+    /// Somebody else listens on the port of a unit or of a lease.
+    #[serde(rename = "port.intruder")]
+    PortIntruder {
+        /// The port.
+        port: u16,
+        /// TCP or UDP.
+        protocol: Protocol,
+        /// The lease that it is about.
+        lease: Option<PortLeaseId>,
+        /// One sentence, with who it is.
+        text: String,
+    },
+    /// A port that was promised to this machine alone can be reached from outside.
+    #[serde(rename = "port.open")]
+    PortOpen {
+        /// The port.
+        port: u16,
+        /// TCP or UDP.
+        protocol: Protocol,
+        /// The lease that it is about.
+        lease: Option<PortLeaseId>,
+        /// One sentence, with who it is.
+        text: String,
+    },
+    /// A lease of ports is over.
+    #[serde(rename = "port.freed")]
+    PortFreed {
+        /// Which.
+        lease: PortLeaseId,
+        /// Whose it was, for people.
+        holder: String,
+        /// The numbers.
+        ports: Vec<u16>,
+        /// Why.
+        why: String,
+    },
     /// Events that this reader asked for are not kept any more. It is told to this reader alone.
     #[serde(rename = "gap")]
     Gap {
@@ -186,6 +282,30 @@ pub enum EventKind {
     /// There is room on the disk again.
     #[serde(rename = "disk.freed")]
     DiskFreed,
+    /// A lease of GPUs has gone from one state to the next.
+    #[serde(rename = "gpu.lease")]
+    GpuLease,
+    /// The holder of a lease takes more than it declared.
+    #[serde(rename = "gpu.over_declared")]
+    GpuOverDeclared,
+    /// Somebody without a lease has taken memory of a GPU.
+    #[serde(rename = "gpu.foreign")]
+    GpuForeign,
+    /// A GPU came, went, or is not to be used any more.
+    #[serde(rename = "gpu.device")]
+    GpuDevice,
+    /// Two listen on one port.
+    #[serde(rename = "port.duplicate")]
+    PortDuplicate,
+    /// Somebody else listens on a port.
+    #[serde(rename = "port.intruder")]
+    PortIntruder,
+    /// A port can be reached from outside.
+    #[serde(rename = "port.open")]
+    PortOpen,
+    /// A lease of ports is over.
+    #[serde(rename = "port.freed")]
+    PortFreed,
     /// Events are not kept any more.
     #[serde(rename = "gap")]
     Gap,
@@ -196,7 +316,7 @@ pub enum EventKind {
 
 impl EventKind {
     /// All of them.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 23] = [
         Self::DaemonStarted,
         Self::DaemonStopping,
         Self::UnitPhase,
@@ -210,6 +330,14 @@ impl EventKind {
         Self::LogLost,
         Self::DiskLow,
         Self::DiskFreed,
+        Self::GpuLease,
+        Self::GpuOverDeclared,
+        Self::GpuForeign,
+        Self::GpuDevice,
+        Self::PortDuplicate,
+        Self::PortIntruder,
+        Self::PortOpen,
+        Self::PortFreed,
         Self::Gap,
         Self::GapBoot,
     ];
@@ -230,6 +358,14 @@ impl EventKind {
             Self::LogLost => "log.lost",
             Self::DiskLow => "disk.low",
             Self::DiskFreed => "disk.freed",
+            Self::GpuLease => "gpu.lease",
+            Self::GpuOverDeclared => "gpu.over_declared",
+            Self::GpuForeign => "gpu.foreign",
+            Self::GpuDevice => "gpu.device",
+            Self::PortDuplicate => "port.duplicate",
+            Self::PortIntruder => "port.intruder",
+            Self::PortOpen => "port.open",
+            Self::PortFreed => "port.freed",
             Self::Gap => "gap",
             Self::GapBoot => "gap.boot",
         }
@@ -260,6 +396,14 @@ impl Happened {
             Self::LogLost { .. } => EventKind::LogLost,
             Self::DiskLow { .. } => EventKind::DiskLow,
             Self::DiskFreed { .. } => EventKind::DiskFreed,
+            Self::GpuLease { .. } => EventKind::GpuLease,
+            Self::GpuOverDeclared { .. } => EventKind::GpuOverDeclared,
+            Self::GpuForeign { .. } => EventKind::GpuForeign,
+            Self::GpuDevice { .. } => EventKind::GpuDevice,
+            Self::PortDuplicate { .. } => EventKind::PortDuplicate,
+            Self::PortIntruder { .. } => EventKind::PortIntruder,
+            Self::PortOpen { .. } => EventKind::PortOpen,
+            Self::PortFreed { .. } => EventKind::PortFreed,
             Self::Gap { .. } => EventKind::Gap,
             Self::GapBoot { .. } => EventKind::GapBoot,
         }

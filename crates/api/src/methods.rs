@@ -19,8 +19,10 @@ pub struct Peer {
     pub uid: u32,
     /// Group.
     pub gid: u32,
-    /// Process, for display only: never authorise by it.
+    /// Process, for display and as the holder of what it asks for itself: never authorise by it.
     pub pid: i32,
+    /// Which one of that number, as it was when the connection was taken; none: it was gone already.
+    pub identity: Option<u64>,
 }
 
 /// Something that is said while a call runs: progress, or a line of a followed log.

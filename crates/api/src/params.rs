@@ -105,6 +105,9 @@ pub struct StartParams {
     /// Answer when it is ready.
     #[serde(default = "yes")]
     pub wait: bool,
+    /// Where another holder has the GPU that it needs: stop that one first. Without it the start is refused.
+    #[serde(default)]
+    pub force: bool,
 }
 
 /// Params of `service.stop`.
@@ -133,6 +136,9 @@ pub struct RestartParams {
     /// Answer when it is ready.
     #[serde(default = "yes")]
     pub wait: bool,
+    /// Where another holder has the GPU that it needs: stop that one first. Without it the start is refused.
+    #[serde(default)]
+    pub force: bool,
 }
 
 /// Params of `service.delete`.

@@ -5,9 +5,12 @@
 
 pub mod daemon;
 pub mod deps;
+pub mod discovery;
 pub mod event;
+pub mod gpu;
 pub mod infra;
 pub mod op;
+pub mod port;
 
 use std::sync::Arc;
 
@@ -57,9 +60,12 @@ macro_rules! namespaces {
 
 namespaces! {
     "deps" deps::DepsApi;
+    "discovery" discovery::DiscoveryApi;
     "event" event::EventApi;
+    "gpu" gpu::GpuApi;
     "infra" infra::InfraApi;
     "op" op::OpApi;
+    "port" port::PortApi;
     "rpc" daemon::RpcDaemonApi;
 }
 

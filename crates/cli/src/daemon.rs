@@ -89,6 +89,7 @@ pub(crate) enum Ended {
 pub(crate) fn run(options: &DaemonOptions) -> Result<Ended, Failure> {
     listen_to_events();
     let layout = Layout::from_env();
+    wharf_sys::process::set_umask(crate::detach::UMASK);
     layout.create()?;
     raise_file_limit();
     close_memory();

@@ -24,6 +24,8 @@ use crate::{
 const ANSWERS_WITHIN: Duration = Duration::from_secs(10);
 const ASK_AGAIN: Duration = Duration::from_millis(20);
 const TAIL_LINES: usize = 20;
+/// What is closed to others is made so by name.
+pub(crate) const UMASK: u32 = 0o022;
 
 /// How the daemon is; `None` where none answers.
 pub(crate) async fn health(session: &Session) -> Result<Option<DaemonHealth>, Trouble> {
@@ -60,6 +62,8 @@ pub(crate) fn log_path(socket: &Path) -> PathBuf {
 
 /// Starts `wharf daemon` in the background; answers when it does.
 pub(crate) fn start(session: &Session) -> Result<DaemonHealth, Trouble> {
+    // A shell that closes what it makes is not meant for folders that services of other users pass.
+    wharf_sys::process::set_umask(UMASK);
     let path = log_path(session.client.socket());
     let (log, began_at) = open_log(&path)?;
     let mut child = spawn(session, log)?;

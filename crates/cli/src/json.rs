@@ -45,6 +45,23 @@ pub(crate) fn pretty(raw: &str) -> String {
     out
 }
 
+/// On one line, every token as it came.
+pub(crate) fn compact(raw: &str) -> String {
+    let mut out = String::with_capacity(raw.len());
+    let (mut in_text, mut escaped) = (false, false);
+    for c in raw.chars() {
+        if in_text {
+            (in_text, escaped) = (escaped || c != '"', !escaped && c == '\\');
+        } else if c.is_ascii_whitespace() {
+            continue;
+        } else {
+            in_text = c == '"';
+        }
+        out.push(c);
+    }
+    out
+}
+
 fn line(out: &mut String, depth: usize) {
     out.push('\n');
     out.extend(std::iter::repeat_n("  ", depth));
@@ -72,5 +89,7 @@ mod tests {
         }
         "#);
         assert_eq!(pretty(&pretty(raw)), pretty(raw));
+        let line = r#"{"z":1.50,"a":[],"s":"a\"{,:} \\","o":{},"l":[1,{"b":null}]}"#;
+        assert_eq!(compact(&pretty(line)), line);
     }
 }

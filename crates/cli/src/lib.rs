@@ -19,6 +19,7 @@ mod detach;
 mod exit;
 mod given;
 mod hello;
+mod hosts;
 mod json;
 mod policy;
 mod progress;

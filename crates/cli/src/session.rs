@@ -54,6 +54,13 @@ impl Session {
         Ok(out.flush()?)
     }
 
+    /// Writes lines that are JSON already, and does not keep them back.
+    pub(crate) fn say_as_it_is(&self, lines: &str) -> Result<(), Trouble> {
+        let mut out = io::stdout().lock();
+        out.write_all(lines.as_bytes())?;
+        Ok(out.flush()?)
+    }
+
     /// Says something beside the result: on stderr, and not to programs.
     pub(crate) fn note(&self, text: &str) {
         if !self.json {

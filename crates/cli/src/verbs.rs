@@ -64,6 +64,8 @@ verbs! {
         Run in run,
         Why in why,
         Doctor in doctor,
+        Discover in discover,
+        Ports in ports,
         Graph in graph,
         Events in events,
         Ops in ops,
@@ -75,5 +77,6 @@ verbs! {
         Completions in completions,
         Man in man,
         ServeHello in serve_hello,
+        GpuProbe in gpu_probe,
     }
 }

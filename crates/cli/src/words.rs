@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use anstyle::{AnsiColor, Style};
 use wharf_api::Status;
-use wharf_model::{OpOutcome, Operation, Phase, Want};
+use wharf_model::{LeaseState, OpOutcome, Operation, Phase, Want};
 
 use crate::table::{Block, Cell, Table};
 
@@ -60,6 +60,23 @@ pub(crate) fn phase(phase: Phase) -> Cell {
         Phase::Stopped | Phase::NotInstalled => Style::new().dimmed(),
     };
     Cell::styled(phase.word(), style)
+}
+
+/// The word of a lease's state, as it is on the wire, in its colour.
+pub(crate) fn lease_state(state: LeaseState) -> Cell {
+    let (word, style) = match state {
+        LeaseState::Queued => ("queued", colour(AnsiColor::Yellow)),
+        LeaseState::Reserved => ("reserved", colour(AnsiColor::Yellow)),
+        LeaseState::Starting => ("starting", colour(AnsiColor::Yellow)),
+        LeaseState::Active => ("active", colour(AnsiColor::Green)),
+        LeaseState::Parked => ("parked", Style::new().dimmed()),
+        LeaseState::Draining => ("draining", colour(AnsiColor::Yellow)),
+        LeaseState::Reclaiming => ("reclaiming", colour(AnsiColor::Yellow)),
+        LeaseState::Expired => ("expired", colour(AnsiColor::Red)),
+        LeaseState::Quarantined => ("quarantined", colour(AnsiColor::Red)),
+        LeaseState::Gone => ("gone", Style::new().dimmed()),
+    };
+    Cell::styled(word, style)
 }
 
 /// What the last probe found.

@@ -24,12 +24,11 @@ impl Core {
         match found {
             // It is stopped as any unit is: after those that need it, which may not be looked at yet.
             FoundRun::Alive { pid } if unwanted => unit.life = up(pid),
+            // By whom is not recorded. It is ended as if somebody had asked, so that no restart that was asked
+            // for becomes a death; what is wanted is started again.
             FoundRun::Alive { pid } if half_stopped => {
                 unit.life = up(pid);
-                let message = format!("{name} was being stopped when the daemon ended");
-                let reason = Failure::new(ErrorKind::ServiceFailed, message).about(name);
-                let end = EndReason::ByItself;
-                self.begin_stop(now, name, Cause::Death { reason, end, healthy_for_ms: 0 }, fx);
+                self.begin_stop(now, name, Cause::Asked, fx);
             }
             FoundRun::Alive { pid } if was == Phase::Starting && unit.wishes.values().any(Option::is_none) => {
                 // Which port it was given was not recorded yet: nobody could ask it anything.
@@ -59,7 +58,7 @@ impl Core {
             FoundRun::Draining { exit } => {
                 unit.life = up(0);
                 self.exited(now, name, exit, vec![], fx);
-                if unwanted {
+                if unwanted || half_stopped {
                     self.begin_stop(now, name, Cause::Asked, fx);
                 }
             }

@@ -47,7 +47,7 @@ fn next_move(op: &Op, unit: &Unit, needed_by_live: bool) -> Move {
         }
         (
             Some(Step::Stop { .. }),
-            Life::Stopping { cause: Cause::Asked | Cause::Need { .. } | Cause::Idle | Cause::Done, .. }
+            Life::Stopping { cause: Cause::Asked | Cause::Need { .. } | Cause::Idle | Cause::Evicted { .. } | Cause::Done, .. }
             | Life::Unknown { .. },
         ) => Move::Nothing,
 
@@ -170,6 +170,10 @@ impl Core {
     fn launch_or_wait(&mut self, now: Now, name: &UnitName, fx: &mut Effects) -> bool {
         self.use_needs(name);
         let (reason, hopeless) = match self.needs_of(name) {
+            Needs::Met if !self.has_gpu(now, name, fx) => {
+                // It waits for its devices, or whoever asked was told that it cannot have them.
+                return false;
+            }
             Needs::Met => {
                 let run = self.launch(now, name, fx);
                 self.follow(name, run);
@@ -202,6 +206,8 @@ impl Core {
         unit.done = false;
         unit.used = false;
         unit.leaving = None;
+        unit.leased = unit.policy.gpu.is_some();
+        unit.forced = false;
         unit.launched = false;
         unit.notified = false;
         unit.status_text = None;
@@ -242,6 +248,8 @@ impl Core {
         };
         unit.probing = false;
         unit.started_at_ms = None;
+        self.gpu_gone(now, name, made, fx);
+        let Some(unit) = self.units.get_mut(name) else { return };
         let exit = exit.unwrap_or(Exit::Unknown);
         let reason = match (&cause, killed, &exit) {
             (_, _, Exit::HostRebooted) => EndReason::HostRebooted,
@@ -250,6 +258,7 @@ impl Core {
                 Cause::Asked
                 | Cause::Need { .. }
                 | Cause::Idle
+                | Cause::Evicted { .. }
                 | Cause::Done
                 | Cause::Death { .. }
                 | Cause::Final { .. },
@@ -272,6 +281,14 @@ impl Core {
                 if self.starts_by(name, run) {
                     let text = format!("{name} needs {need}, which was asked to stop meanwhile");
                     let told = Failure::new(ErrorKind::Conflict, text).hint(format!("wharf start {need}"));
+                    self.fail(now, name, told, fx);
+                }
+            }
+            Cause::Evicted { by } => {
+                unit.last_error = Some(format!("{name} made room on its GPU for {by}"));
+                if self.starts_by(name, run) {
+                    let text = format!("{name} had to make room on its GPU for {by}");
+                    let told = Failure::new(ErrorKind::Conflict, text).hint("see who has what: wharf gpu");
                     self.fail(now, name, told, fx);
                 }
             }
@@ -362,6 +379,8 @@ impl Core {
         let Some(unit) = self.units.get_mut(name) else { return };
         unit.started_at_ms = None;
         unit.last_error = Some(failure.message.clone());
+        self.gpu_gone(now, name, false, fx);
+        let Some(unit) = self.units.get_mut(name) else { return };
         fx.acts.push(Act::Forget { unit: name.clone(), run });
         let first_start = unit.op.as_ref().is_some_and(|op| op.kind == wharf_model::OpKind::Start);
         if asked && first_start {
@@ -378,7 +397,31 @@ impl Core {
         }
         let Some(unit) = self.units.get_mut(name) else { return };
         match failure.kind {
-            ErrorKind::PortTaken | ErrorKind::Precondition | ErrorKind::Storage => {
+            // A right that is lacking is given by somebody from outside, as what is missing is.
+            ErrorKind::PortTaken
+            | ErrorKind::Precondition
+            | ErrorKind::Permission
+            | ErrorKind::Storage
+            | ErrorKind::Infeasible
+            | ErrorKind::GpuBusy
+            | ErrorKind::GpuPinned
+            | ErrorKind::ForeignHolds
+            | ErrorKind::QueueTimeout
+            | ErrorKind::StaleEpoch
+            | ErrorKind::WouldWait
+            | ErrorKind::DeviceTainted
+            | ErrorKind::ProbeStale
+            | ErrorKind::LeaseDenied
+            | ErrorKind::Quota
+            | ErrorKind::DrainRefused
+            | ErrorKind::ReclaimFailed
+            | ErrorKind::PortConflict
+            | ErrorKind::RangeExhausted
+            | ErrorKind::DuplicateListener
+            | ErrorKind::Intruder
+            | ErrorKind::NotEvictable
+            | ErrorKind::EphemeralOverlap
+            | ErrorKind::StalePortEpoch => {
                 let until_ms = now.boot_ms + 5_000;
                 unit.life = Life::Blocked { until_ms, reason: failure };
                 self.schedule(until_ms, name, RunId(0), Timer::Retry);
@@ -386,7 +429,6 @@ impl Core {
             ErrorKind::NotFound
             | ErrorKind::Conflict
             | ErrorKind::Timeout
-            | ErrorKind::Permission
             | ErrorKind::ServiceFailed
             | ErrorKind::InstallFailed
             | ErrorKind::InvalidParams
@@ -398,6 +440,6 @@ impl Core {
     }
 }
 
-fn refused(failure: &Failure) -> Life {
+pub(crate) fn refused(failure: &Failure) -> Life {
     Life::Failed { reason: failure.clone(), rule: GivenUp::StartRefused, retry_at_ms: None }
 }

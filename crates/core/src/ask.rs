@@ -124,7 +124,7 @@ impl Core {
             let nothing_came_of_it =
                 self.units.get(&name).is_some_and(|u| u.op.is_none() && u.last_saved.is_none() && !u.is_placed());
             if nothing_came_of_it {
-                self.drop_unit(&name, fx);
+                self.drop_unit(now, &name, fx);
             }
         } else if already_true {
             let id = self.new_op();
@@ -244,6 +244,7 @@ impl Core {
             Goal::Upgrade { .. } => {}
         }
         if starts {
+            unit.forced = ask.force;
             // Somebody looked at it and asked again: earlier deaths are not held against it.
             unit.deaths.forgive();
             if let Some((port, number, rival)) = self.port_rival(name) {
@@ -272,6 +273,8 @@ impl Core {
             }
             Some(Step::Place { .. } | Step::Start { .. } | Step::Remove { .. }) | None => unit,
         };
+        // What was forced once is not forced by a later try of its own.
+        unit.forced = false;
         let ended = unit.operation(&op, Some(now.wall_ms), outcome);
         for ticket in op.tickets {
             let result = match &ended.outcome {

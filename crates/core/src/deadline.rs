@@ -33,6 +33,7 @@ impl Timer {
 
 impl Core {
     pub(crate) fn on_deadline(&mut self, now: Now, fx: &mut Effects) {
+        self.gpu_due(now, fx);
         while let Some(first) = self.deadlines.first() {
             if first.0 > now.boot_ms {
                 break;
@@ -122,6 +123,7 @@ impl Core {
     pub(crate) fn retry(&mut self, now: Now, name: &UnitName, fx: &mut Effects) {
         self.use_needs(name);
         let (reason, hopeless) = match self.needs_of(name) {
+            Needs::Met if !self.has_gpu(now, name, fx) => return,
             Needs::Met => {
                 self.launch(now, name, fx);
                 return;

@@ -7,9 +7,14 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use wharf_model::{EndReason, Exit, Failure, Health, Installed, OpId, Operation, Phase, Policy, RunId, UnitName};
+use wharf_model::{
+    EndReason, Exit, Failure, Health, Installed, LeaseId, OpId, Operation, Phase, Policy, RunId, UnitName,
+};
 
-use crate::Saved;
+use crate::{
+    GpuAsk, GpuFact, Saved,
+    arbiter::{Book, GpuAct, GpuNotice, Lease},
+};
 
 /// The time of a step. The core has no clock of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -100,6 +105,9 @@ pub struct Ask {
     pub declared: Option<Declared>,
     /// Answer when it is true; else as soon as it has begun.
     pub wait: bool,
+    /// Of a start: whoever holds the GPU that it needs is stopped first.
+    #[serde(default)]
+    pub force: bool,
 }
 
 /// What became of a recorded run while nobody looked.
@@ -286,6 +294,10 @@ pub enum Event {
     Ask(Ticket, Ask),
     /// Something has happened.
     Fact(Fact),
+    /// A caller asks for GPUs, or for what concerns them.
+    AskGpu(Ticket, GpuAsk),
+    /// Something has happened to GPUs or their users.
+    Gpu(GpuFact),
     /// [`crate::Core::next_deadline`] has come.
     Deadline,
 }
@@ -375,6 +387,12 @@ pub enum Record {
     Gone(UnitName),
     /// An operation as it is now.
     Op(Operation),
+    /// A lease as it is now.
+    Lease(Box<Lease>),
+    /// A lease is over.
+    LeaseGone(LeaseId),
+    /// What the arbiter knows beside its leases.
+    Book(Box<Book>),
 }
 
 /// News for whoever listens.
@@ -384,6 +402,8 @@ pub enum Notice {
     Phase {
         /// The unit.
         unit: UnitName,
+        /// Its run in the phase that it goes to.
+        run: Option<RunId>,
         /// From.
         from: Phase,
         /// To.
@@ -438,6 +458,12 @@ pub struct Effects {
     pub notices: Vec<Notice>,
     /// To be answered.
     pub answers: Vec<Answer>,
+    /// To be begun with the acts.
+    pub gpu_acts: Vec<GpuAct>,
+    /// To be told with the notices.
+    pub gpu_notices: Vec<GpuNotice>,
+    /// To be answered with the answers.
+    pub gpu_answers: Vec<(Ticket, Result<LeaseId, Failure>)>,
     /// The units that may have changed.
     pub touched: BTreeSet<UnitName>,
 }

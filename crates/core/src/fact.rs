@@ -1,6 +1,6 @@
 //! Facts: what the world says, and what it means for the run that it is about.
 
-use wharf_model::{EndReason, ErrorKind, Exit, Failure, GivenUp, Health, OnExit, RunId, UnitName, Verdict};
+use wharf_model::{EndReason, ErrorKind, Exit, Failure, GivenUp, Health, OnExit, Policy, RunId, UnitName, Verdict};
 
 use crate::{Act, Cause, Core, Effects, Fact, Life, Now, Record, Timer};
 
@@ -151,7 +151,7 @@ impl Core {
                     u.installed.is_none() && u.needs_install && matches!(u.life, Life::Idle) && u.waiting.is_empty()
                 });
                 if never_was {
-                    self.drop_unit(name, fx);
+                    self.drop_unit(now, name, fx);
                     fx.records.push(Record::Gone(name.clone()));
                 }
             }
@@ -164,7 +164,7 @@ impl Core {
             return;
         }
         self.finish(now, name, wharf_model::OpOutcome::Done, fx);
-        let waiting = self.drop_unit(name, fx).map(|u| u.waiting).unwrap_or_default();
+        let waiting = self.drop_unit(now, name, fx).map(|u| u.waiting).unwrap_or_default();
         fx.records.push(Record::Gone(name.clone()));
         for (ticket, ask) in waiting {
             self.on_ask(now, ticket, ask, fx);
@@ -275,6 +275,8 @@ impl Core {
         let now_ms = now.boot_ms;
         unit.life = Life::Up { run, pid, since_ms: now_ms, healthy_since_ms: now_ms, fails: 0, degraded };
         unit.last_error = None;
+        self.gpu_ready(now, name, fx);
+        let Some(unit) = self.units.get_mut(name) else { return };
         if !unit.policy.is_probed() {
             // Nobody asks it: that it lives is its health.
             unit.last_health = Some((now.wall_ms, Health::healthy("its process lives")));
@@ -375,7 +377,6 @@ impl Core {
             | Life::Unknown { .. } => (false, 0),
         };
         if let Life::Starting { .. } | Life::Up { .. } = unit.life {
-            let job_done = (unit.policy.is_job() && how == (Exit::Exited { code: 0 })).then_some(OnExit::Stop);
             let message = match (before_ready, &how) {
                 (true, Exit::Exited { code: 0 }) => {
                     format!("{name} exited with code 0 before it was ready: its command must go on running")
@@ -384,11 +385,7 @@ impl Core {
                 (false, _) => format!("{name} {how}"),
             };
             let reason = Failure::new(ErrorKind::ServiceFailed, message).about(name).causes(last_words);
-            let cause = match unit.policy.on_exit(&how).or(job_done) {
-                Some(OnExit::Stop) => Cause::Done,
-                Some(OnExit::Fail) => Cause::Final { reason },
-                Some(OnExit::Restart) | None => Cause::Death { reason, end: EndReason::ByItself, healthy_for_ms },
-            };
+            let cause = after(&unit.policy, &how, reason, healthy_for_ms);
             self.begin_stop(now, name, cause, fx);
         }
         let Some(unit) = self.units.get_mut(name) else { return };
@@ -401,14 +398,30 @@ impl Core {
     /// The code of an end that was told before it was known.
     fn learned(&mut self, name: &UnitName, of: RunId, how: Exit, fx: &mut Effects) {
         let Some(unit) = self.units.get_mut(name) else { return };
-        if let Life::Stopping { run, exit: exit @ Some(Exit::Unknown), .. } = &mut unit.life
+        if let Life::Stopping { run, cause, exit: exit @ Some(Exit::Unknown), .. } = &mut unit.life
             && *run == of
         {
+            // What follows from an end is decided by how it was: anew, where it ended by itself.
+            if let Cause::Death { reason, end: EndReason::ByItself, healthy_for_ms } = cause {
+                let mut reason = reason.clone();
+                reason.message = reason.message.replace(&Exit::Unknown.to_string(), &how.to_string());
+                *cause = after(&unit.policy, &how, reason, *healthy_for_ms);
+            }
             *exit = Some(how);
         } else if unit.last_run == Some(of) && unit.last_exit == Some(Exit::Unknown) {
             unit.last_exit = Some(how);
         }
         fx.touched.insert(name.clone());
+    }
+}
+
+/// What follows from the end of a main process that ended by itself.
+fn after(policy: &Policy, how: &Exit, reason: Failure, healthy_for_ms: u64) -> Cause {
+    let job_done = (policy.is_job() && *how == (Exit::Exited { code: 0 })).then_some(OnExit::Stop);
+    match policy.on_exit(how).or(job_done) {
+        Some(OnExit::Stop) => Cause::Done,
+        Some(OnExit::Fail) => Cause::Final { reason },
+        Some(OnExit::Restart) | None => Cause::Death { reason, end: EndReason::ByItself, healthy_for_ms },
     }
 }
 

@@ -19,14 +19,17 @@
 
 mod adopt;
 mod advance;
+pub mod arbiter;
 mod ask;
 mod deadline;
 mod deaths;
 mod event;
 mod fact;
+mod gpu;
 mod life;
 mod needs;
 mod notified;
+pub mod ports;
 mod unit;
 
 use std::{
@@ -42,6 +45,7 @@ pub use event::{
     Act, Answer, Ask, Declared, Effects, Event, Fact, FoundRun, Goal, News, Notice, Now, Record, Removal, Ticket,
     Wishes,
 };
+pub use gpu::{GpuAsk, GpuFact};
 pub use life::{Cause, Life};
 pub use unit::{Saved, Unit};
 
@@ -61,6 +65,8 @@ pub struct Core {
     /// Units that a move of another has made look again; empty between steps.
     woken: Vec<UnitName>,
     deadlines: BTreeSet<(u64, UnitName, RunId, Timer)>,
+    /// Who may use which GPU.
+    arbiter: arbiter::Arbiter,
     next_run: u64,
     next_op: u64,
 }
@@ -97,6 +103,8 @@ impl Core {
         match event {
             Event::Ask(ticket, ask) => self.on_ask(now, ticket, ask, &mut fx),
             Event::Fact(fact) => self.on_fact(now, fact, &mut fx),
+            Event::AskGpu(ticket, ask) => self.on_gpu_ask(now, ticket, ask, &mut fx),
+            Event::Gpu(fact) => self.on_gpu_fact(now, fact, &mut fx),
             Event::Deadline => self.on_deadline(now, &mut fx),
         }
         self.settle(now, &mut fx);
@@ -105,7 +113,32 @@ impl Core {
 
     /// When `Event::Deadline` is next due, on the clock of [`Now::boot_ms`].
     pub fn next_deadline(&self) -> Option<u64> {
-        self.deadlines.first().map(|d| d.0)
+        self.deadlines.first().map(|d| d.0).into_iter().chain(self.arbiter.next_deadline()).min()
+    }
+
+    /// Takes over the leases of an earlier daemon. `rebooted`: the machine was started since.
+    pub fn restore_gpus(
+        &mut self,
+        now: Now,
+        book: arbiter::Book,
+        leases: Vec<arbiter::Lease>,
+        rebooted: bool,
+        fx: &mut Effects,
+    ) {
+        let (arbiter, outcome) = arbiter::Arbiter::restore(book, leases, rebooted);
+        self.arbiter = arbiter;
+        self.absorb(now, outcome, fx);
+        let idle = |unit: &UnitName| self.units.get(unit).is_none_or(|unit| unit.life.run().is_none());
+        let over: Vec<UnitName> =
+            self.arbiter.leases().filter_map(|lease| lease.unit().filter(|unit| idle(unit)).cloned()).collect();
+        for unit in over {
+            self.gpu_gone(now, &unit, true, fx);
+        }
+    }
+
+    /// Who may use which GPU.
+    pub fn arbiter(&self) -> &arbiter::Arbiter {
+        &self.arbiter
     }
 
     /// How many deadlines are under way: a few for each unit, however often they are moved.
@@ -135,11 +168,13 @@ impl Core {
         while let Some(name) = todo.pop() {
             fx.touched.insert(name.clone());
             while self.advance(now, &name, fx) {}
+            self.leave_queue(now, &name, fx);
             if let Some(unit) = self.units.get_mut(&name) {
                 let phase = unit.phase();
                 if unit.told != phase {
                     let why = unit.last_error.clone().unwrap_or_default();
-                    fx.notices.push(Notice::Phase { unit: name.clone(), from: unit.told, to: phase, why });
+                    let (run, from) = (unit.life.run(), unit.told);
+                    fx.notices.push(Notice::Phase { unit: name.clone(), run, from, to: phase, why });
                     unit.told = phase;
                 }
                 let shown = unit.to_others();
@@ -205,6 +240,14 @@ impl Core {
                     return Err(format!("run {run} belongs to {other} and to {}", unit.name));
                 }
             }
+            let live = unit.life.run().is_some() && !matches!(unit.life, Life::Unknown { .. });
+            let leased = self.arbiter.of_unit(&unit.name).is_some_and(|lease| lease.state.is_charged());
+            if leased && unit.life.run().is_none() {
+                return Err(format!("{}: has a lease, and does not run", unit.name));
+            }
+            if live && unit.leased && !leased {
+                return Err(format!("{}: runs without its lease", unit.name));
+            }
             unit.check().map_err(|e| format!("{}: {e}", unit.name))?;
             let runs = matches!(unit.life, Life::Starting { .. } | Life::Up { .. });
             if runs && unit.op.is_none() && !unit.is_wanted() && !self.has_live_dependents(&unit.name) {
@@ -214,6 +257,7 @@ impl Core {
                 (&unit.life, &unit.op, self.needs_of(&unit.name))
                 && unit.is_wanted()
                 && !unit.held
+                && !self.arbiter.of_unit(&unit.name).is_some_and(arbiter::Lease::waits)
             {
                 return Err(format!("{}: waits for what is there: {}", unit.name, reason.message));
             }
@@ -226,7 +270,7 @@ impl Core {
                 }
             }
         }
-        Ok(())
+        self.arbiter.check()
     }
 }
 

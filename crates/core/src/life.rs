@@ -97,6 +97,11 @@ pub enum Cause {
     },
     /// Nobody used it.
     Idle,
+    /// Its GPU is needed by another.
+    Evicted {
+        /// By whom, for people.
+        by: String,
+    },
     /// Its work is done.
     Done,
     /// It died or is sick, and the reason counts as a death.
@@ -122,6 +127,7 @@ impl Cause {
             Self::Asked => EndReason::Stopped,
             Self::Need { .. } => EndReason::NeedStopped,
             Self::Idle => EndReason::Idle,
+            Self::Evicted { .. } => EndReason::LeaseLost,
             Self::Done | Self::Final { .. } => EndReason::ByItself,
             Self::Death { end, .. } => *end,
         }

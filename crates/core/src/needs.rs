@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 
 use wharf_model::{ErrorKind, Failure, Phase, UnitName, Want};
 
-use crate::{Cause, Core, Effects, Life, Notice};
+use crate::{Cause, Core, Effects, Life, Notice, Now};
 
 /// Whether what a unit needs is there.
 pub(crate) enum Needs {
@@ -208,14 +208,15 @@ impl Core {
     }
 
     /// A unit that is no more. Whoever follows its phases is told.
-    pub(crate) fn drop_unit(&mut self, name: &UnitName, fx: &mut Effects) -> Option<crate::Unit> {
+    pub(crate) fn drop_unit(&mut self, now: Now, name: &UnitName, fx: &mut Effects) -> Option<crate::Unit> {
         self.wake_neighbours(name);
         let gone = self.units.remove(name)?;
+        self.gpu_gone(now, name, true, fx);
         self.index_needs(name, &gone.policy.needs, &[]);
         self.deadlines.retain(|(_, of, ..)| of != name);
         let (from, to) = (gone.told, Phase::NotInstalled);
         if from != to {
-            fx.notices.push(Notice::Phase { unit: name.clone(), from, to, why: "deleted".into() });
+            fx.notices.push(Notice::Phase { unit: name.clone(), run: None, from, to, why: "deleted".into() });
         }
         Some(gone)
     }

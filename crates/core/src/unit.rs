@@ -107,6 +107,10 @@ pub struct Unit {
     pub(crate) leaving: Option<UnitName>,
     /// It waits for what waiting alone will not bring.
     pub(crate) hopeless: bool,
+    /// Whoever asked for its start lets others be sent away for it.
+    pub(crate) forced: bool,
+    /// Its present run was begun with a lease.
+    pub(crate) leased: bool,
     /// The run's main process was made, as was told.
     pub(crate) launched: bool,
     /// The program has said that it is ready (sd_notify's READY).
@@ -201,6 +205,8 @@ impl Unit {
             used: false,
             leaving: None,
             hopeless: false,
+            forced: false,
+            leased: false,
             launched: false,
             notified: false,
             watchdog: None,

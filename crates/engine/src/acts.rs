@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs, io,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
@@ -18,7 +18,7 @@ use wharf_runtime::{
 };
 use wharf_services::{Context, Wanted};
 
-use crate::{defer, engine::Shared, hearing};
+use crate::{defer, engine::Shared, hearing, strangers};
 
 /// In a run's folder: the unit as it was when the run began.
 pub const UNIT_FILE: &str = "unit.json";
@@ -30,6 +30,8 @@ const LEFT_OVER_WAIT: Duration = Duration::from_millis(2);
 const LAST_WORDS: usize = 10;
 /// The shim or the kernel says within this how a main process ended, where either can.
 const CODE_WAIT: Duration = Duration::from_millis(20);
+/// Where the shim is held up or was killed, and init has to reap: many do so once a second.
+const LATE_CODE_WAIT: Duration = Duration::from_millis(1_200);
 /// How much of each: a line of minified code can have megabytes.
 const LAST_WORD_CHARS: usize = 500;
 
@@ -62,7 +64,7 @@ fn run_of(act: &Act) -> Option<RunId> {
     }
 }
 
-/// Looks at every recorded run, ends those of `left_over` that nobody recorded, then tells that all
+/// Looks at every recorded run, ends those of `left_over` that nobody recorded meanwhile, then tells that all
 /// were looked at. The list is older than the first ask: a run that begins meanwhile is none of it.
 pub fn boot(shared: &Arc<Shared>, first: &Effects, mut left_over: Vec<(UnitName, RunId)>) {
     let looked_at = |act: &Act| match act {
@@ -79,6 +81,7 @@ pub fn boot(shared: &Arc<Shared>, first: &Effects, mut left_over: Vec<(UnitName,
     };
     let looks: Vec<_> = first.acts.iter().filter_map(looked_at).collect();
     left_over.retain(|run| !looks.contains(run));
+    let strangers = strangers::end(shared, left_over);
     let secrets = Secrets::before(shared);
     let shared = shared.clone();
     shared.tasks.clone().spawn(async move {
@@ -93,7 +96,7 @@ pub fn boot(shared: &Arc<Shared>, first: &Effects, mut left_over: Vec<(UnitName,
                 tracing::error!("a look at a run broke off: {e}");
             }
         }
-        end_strangers(&shared, left_over).await;
+        strangers.await;
         secrets.settle(&shared);
         shared.tell(Fact::Booted);
     });
@@ -239,6 +242,8 @@ async fn launch(shared: &Arc<Shared>, unit: Unit, mut cx: Context, run: RunId) {
             watch(shared, name, run, live).await;
         }
         Err(failure) => {
+            // What was given up may be on its way: it is told as not launched when nothing of it can begin.
+            shared.launcher.settled(run).await;
             // A start that failed after its spawn leaves nothing behind.
             if let Some(live) = shared.hands.live(run) {
                 live.kill_all();
@@ -272,6 +277,7 @@ async fn open_ports(
 async fn make_run(shared: &Arc<Shared>, unit: &Unit, cx: &mut Context) -> Result<(i32, LiveRun), Failure> {
     let service = shared.service(&unit.name).map_err(|_| not_known(&unit.name))?.clone();
     shared.layout.create_unit(&unit.name)?;
+    shared.strangers.gone(&unit.name).await?;
     defer::to_others(cx).await?;
     let knocked = shared.doorman.make_way(&unit.name).await;
     // A unit without ports is not sent to another thread to find that out.
@@ -298,22 +304,26 @@ async fn hook(cx: &Context, argv: &[String]) -> Result<(), Failure> {
     cx.run(program.as_str()).args(args).success().await.map(drop)
 }
 
-/// Every port is tried by a real bind before anything is started.
+/// Every port is tried by a real bind before anything is started, and is nobody else's by the ledger.
 fn choose_ports(shared: &Shared, unit: &Unit) -> Result<BTreeMap<String, u16>, Failure> {
+    let mut desk = shared.ports.choosing();
     let world = shared.world.load();
     let mut promised: BTreeSet<u16> = world
         .values()
         .filter(|other| other.name != unit.name)
         .flat_map(|other| other.fixed_ports().map(|(_, n)| n).collect::<Vec<_>>())
         .collect();
+    promised.extend(desk.of_others(&unit.name));
     let mut chosen = BTreeMap::new();
     for (port, wish) in &unit.wishes {
         let sticky = || {
-            unit.ports.get(port).copied().filter(|n| shared.doorman.holds(&unit.name, *n) || ports::check(*n).is_ok())
+            let kept = unit.ports.get(port).copied().filter(|n| desk.leased(*n).is_none());
+            kept.filter(|n| shared.doorman.holds(&unit.name, *n) || ports::check(*n).is_ok())
         };
         let number = match wish {
             Some(number) if shared.doorman.holds(&unit.name, *number) => *number,
             Some(number) => {
+                desk.leased(*number).map_or(Ok(()), Err)?;
                 ports::check(*number).map_err(|holder| holder.failure(&unit.name, port))?;
                 *number
             }
@@ -326,10 +336,14 @@ fn choose_ports(shared: &Shared, unit: &Unit) -> Result<BTreeMap<String, u16>, F
         promised.insert(number);
         chosen.insert(port.clone(), number);
     }
+    desk.claim(&unit.name, chosen.values().copied());
+    drop(desk);
+    crate::port::advise(shared, unit, &chosen);
     Ok(chosen)
 }
 
-/// Until nothing of the run lives. That it ended is told at once, how it ended as soon as anybody knows.
+/// Until nothing of the run lives. That it ended is told at once, how it ended as soon as anybody knows:
+/// before it is told that all is over, since what follows from an end depends on how it was.
 async fn watch(shared: &Arc<Shared>, unit: UnitName, run: RunId, live: LiveRun) {
     let known = match live.gone().await {
         Some(exit) => Some(exit),
@@ -339,21 +353,21 @@ async fn watch(shared: &Arc<Shared>, unit: UnitName, run: RunId, live: LiveRun) 
     let _ = tokio::time::timeout(LEFT_OVER_WAIT, live.emptied()).await;
     let silent = fs::metadata(shared.layout.log(&unit, run)).is_ok_and(|log| log.len() == 0);
     let last_words = if silent { vec![] } else { last_words(shared.layout.logs(&unit), run).await };
-    let (empty, exit) = (live.is_empty(), known.clone().unwrap_or(Exit::Unknown));
+    let (empty, exit) = (known.is_some() && live.is_empty(), known.clone().unwrap_or(Exit::Unknown));
     shared.tell(Fact::Exited { unit: unit.clone(), run, exit, empty, last_words });
-    let learnt = async {
-        if known.is_none() {
-            let exit = live.exit_known().await;
-            shared.tell(Fact::Learned { unit: unit.clone(), run, exit });
-        }
+    let learn = async {
+        let exit = live.exit_known().await;
+        shared.tell(Fact::Learned { unit: unit.clone(), run, exit });
     };
-    let emptied = async {
-        if !empty {
-            live.emptied().await;
-            shared.tell(Fact::Emptied { unit: unit.clone(), run });
-        }
-    };
-    tokio::join!(learnt, emptied);
+    let mut learn = std::pin::pin!(learn);
+    let is_known = known.is_some() || tokio::time::timeout(LATE_CODE_WAIT, &mut learn).await.is_ok();
+    if !empty {
+        live.emptied().await;
+        shared.tell(Fact::Emptied { unit: unit.clone(), run });
+    }
+    if !is_known {
+        learn.await;
+    }
 }
 
 /// The end of a run's log, cut to what a person reads.
@@ -409,20 +423,6 @@ fn unit_file(shared: &Shared, unit: &UnitName, run: RunId) -> PathBuf {
     shared.layout.runs().join(unit.as_str()).join(run.to_string()).join(UNIT_FILE)
 }
 
-/// Runs that no unit knows by now: left by a crash between two commits. Nothing is started beside them.
-async fn end_strangers(shared: &Arc<Shared>, strangers: Vec<(UnitName, RunId)>) {
-    for (unit, run) in strangers {
-        if let Found::Alive(live) | Found::Draining(live, _) = shared.launcher.find(&unit, run).await {
-            tracing::warn!("{unit}: run {run} stands in no journal: it is ended");
-            live.kill_all();
-            if tokio::time::timeout(Duration::from_secs(10), live.emptied()).await.is_err() {
-                continue;
-            }
-        }
-        shared.launcher.forget(&unit, run).await;
-    }
-}
-
 async fn look(shared: &Arc<Shared>, unit: UnitName, run: RunId) {
     let found = shared.launcher.find(&unit, run).await;
     let (told, live) = match found {
@@ -459,13 +459,24 @@ async fn look(shared: &Arc<Shared>, unit: UnitName, run: RunId) {
     });
 }
 
+/// Removes a folder that the keeper of logs, or a process that has just been killed, may still add to.
+fn remove_tree(path: &Path) -> io::Result<()> {
+    use io::ErrorKind::{DirectoryNotEmpty, NotFound};
+    let mut tries = 0;
+    loop {
+        match fs::remove_dir_all(path) {
+            Err(e) if e.kind() == NotFound && !path.exists() => return Ok(()),
+            Err(e) if matches!(e.kind(), NotFound | DirectoryNotEmpty) && tries < 50 => tries += 1,
+            removed => return removed,
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
 /// Removes what a delete takes along. What others use stays.
 fn remove(shared: &Shared, name: &UnitName, removal: Removal) -> Result<(), Failure> {
-    let gone = |path: PathBuf| match fs::remove_dir_all(&path) {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => {
-            Err(Failure::from(e).while_doing(format_args!("remove {}", path.display())))
-        }
-        _ => Ok(()),
+    let gone = |path: PathBuf| {
+        remove_tree(&path).map_err(|e| Failure::from(e).while_doing(format_args!("remove {}", path.display())))
     };
     gone(shared.layout.unit_run(name))?;
     if removal.data {
@@ -488,4 +499,32 @@ fn remove(shared: &Shared, name: &UnitName, removal: Removal) -> Result<(), Fail
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The keeper of logs writes down a run's end while the unit is being deleted.
+    #[test]
+    fn a_folder_that_is_still_added_to_goes_all_the_same() {
+        let dir = tempfile::tempdir().unwrap();
+        let doomed = dir.path().join("logs");
+        let adds = doomed.clone();
+        fs::create_dir(&doomed).unwrap();
+        let until = std::time::Instant::now() + Duration::from_millis(60);
+        let adding = std::thread::spawn(move || {
+            for n in 0.. {
+                let added = fs::create_dir(adds.join(n.to_string()));
+                if std::time::Instant::now() > until || added.is_err() {
+                    return;
+                }
+            }
+        });
+        std::thread::sleep(Duration::from_millis(5));
+        remove_tree(&doomed).unwrap();
+        adding.join().unwrap();
+        assert!(!doomed.exists());
+        remove_tree(&doomed).unwrap();
+    }
 }

@@ -29,7 +29,7 @@ use wharf_model::{ErrorKind, Failure};
 use wharf_runtime::Layout;
 
 use crate::engine::{Engine, Shared};
-use ground::Ground;
+use ground::{Ground, Silent};
 use report::{Found, Report};
 
 /// What changes while it is looked at is looked at once more after this.
@@ -38,6 +38,11 @@ const LOOK_AGAIN: Duration = Duration::from_millis(300);
 /// Looks where no daemon answers. Blocks, for a second at most.
 pub fn offline(layout: &Layout, all: bool) -> Diagnosis {
     diagnosis(examine(|| Ground::offline(layout)), all)
+}
+
+/// Looks where a daemon runs that does not answer. Blocks, for a second at most.
+pub fn beside_silent(layout: &Layout, all: bool, pid: Option<i32>) -> Diagnosis {
+    diagnosis(examine(|| Ground { silent: Some(Silent { pid }), ..Ground::offline(layout) }), all)
 }
 
 /// Clears away where no daemon runs. The caller holds the daemon's locks meanwhile.

@@ -38,6 +38,8 @@ use crate::engine::Shared;
 const TOGETHER: Duration = Duration::from_millis(20);
 /// Connections that are held for one unit while it starts.
 const HELD_MOST: usize = 64;
+/// After a connection that could not be taken.
+const KNOCKS_AGAIN: Duration = Duration::from_millis(100);
 /// The shortest time between two looks at the connections of units that may be idle.
 const LOOK_MS: u64 = 1_000;
 
@@ -51,6 +53,13 @@ struct Door {
     held: Arc<Mutex<Vec<(u16, TcpStream)>>>,
     /// Present while it waits for the first connection.
     watch: Option<JoinHandle<()>>,
+}
+
+impl Door {
+    fn is_at(&self, ports: &BTreeMap<String, u16>) -> bool {
+        let at = |(name, port, _): &Named| ports.get(name) == Some(port);
+        self.sockets.len() == ports.len() && self.sockets.iter().all(at)
+    }
 }
 
 /// The open doors.
@@ -124,8 +133,10 @@ pub fn keep(shared: &Arc<Shared>) {
             // Cheap where nothing runs on demand: most machines, most of the time.
             let on_demand: Vec<Arc<Unit>> =
                 world.values().filter(|unit| unit.want == Want::OnDemand).cloned().collect();
-            tend(&shared, &on_demand);
+            let is_tended = tend(&shared, &on_demand);
             let wait = look_for_idle(&shared, &on_demand, &mut quiet).await;
+            let again = (!is_tended).then_some(Duration::from_millis(LOOK_MS));
+            let wait = wait.into_iter().chain(again).min();
             tokio::select! {
                 changed = published.changed() => match changed {
                     Ok(()) => tokio::time::sleep(TOGETHER).await,
@@ -137,8 +148,9 @@ pub fn keep(shared: &Arc<Shared>) {
     });
 }
 
-/// Opens, shuts, and lets through, as the units are now.
-fn tend(shared: &Arc<Shared>, on_demand: &[Arc<Unit>]) {
+/// Opens, shuts, and lets through, as the units are now. False: a door could not be opened yet.
+fn tend(shared: &Arc<Shared>, on_demand: &[Arc<Unit>]) -> bool {
+    let mut is_tended = true;
     let mut doors = shared.doorman.doors();
     doors.retain(|name, door| {
         let stays = on_demand.iter().any(|unit| unit.name == *name && !unit.held);
@@ -150,27 +162,35 @@ fn tend(shared: &Arc<Shared>, on_demand: &[Arc<Unit>]) {
     for unit in on_demand {
         let rests = unit.life == Life::Idle && unit.busy_with().is_none() && !unit.held;
         let passes = unit.policy.on_demand.as_ref().is_some_and(|o| o.pass_sockets);
-        let is_shut = doors.get(&unit.name).is_none_or(|door| door.sockets.is_empty());
+        let ports = unit.fixed_ports().map(|(name, port)| (name.to_owned(), port)).collect();
+        let is_shut = doors.get(&unit.name).is_none_or(|door| !door.is_at(&ports));
         match (doors.get_mut(&unit.name), &unit.life) {
             (Some(door), Life::Up { .. }) => let_through(&unit.name, std::mem::take(&mut *held(&door.held))),
-            (Some(door), _) if rests && door.watch.is_none() && !door.sockets.is_empty() => {
+            (Some(door), _) if rests && door.watch.is_none() && !is_shut => {
                 door.watch = Some(watch(shared, &unit.name, door));
             }
             (_, _) if rests && is_shut => {
-                let ports = unit.fixed_ports().map(|(name, port)| (name.to_owned(), port)).collect();
+                // One that is left was made for other ports.
+                if let Some(watch) = doors.remove(&unit.name).and_then(|door| door.watch) {
+                    watch.abort();
+                }
                 match listen(&ports) {
                     Ok(sockets) => {
                         let mut door = Door { sockets, passes, held: Arc::default(), watch: None };
                         door.watch = Some(watch(shared, &unit.name, &door));
                         doors.insert(unit.name.clone(), door);
                     }
-                    // Its last run's connections may linger; the next change tries again.
-                    Err(e) => tracing::debug!("{}: its door cannot be opened: {e}", unit.name),
+                    // A stranger may have the port for a while.
+                    Err(e) => {
+                        tracing::debug!("{}: its door cannot be opened: {e}", unit.name);
+                        is_tended = false;
+                    }
                 }
             }
             (Some(_) | None, _) => {}
         }
     }
+    is_tended
 }
 
 fn held(held: &Mutex<Vec<(u16, TcpStream)>>) -> MutexGuard<'_, Vec<(u16, TcpStream)>> {
@@ -184,18 +204,32 @@ fn watch(shared: &Arc<Shared>, unit: &UnitName, door: &Door) -> JoinHandle<()> {
     shared.tasks.clone().spawn(async move {
         let knocks = sockets.into_iter().map(|(_, port, socket)| {
             let (shared, unit, waiting) = (shared.clone(), unit.clone(), waiting.clone());
-            Box::pin(async move {
-                let knocked = knock(&shared, &unit, port, socket, passes, &waiting).await;
-                if let Err(e) = knocked {
-                    tracing::warn!("{unit}: its door on port {port} broke: {e}");
-                }
-            })
+            Box::pin(async move { knock(&shared, &unit, port, socket, passes, &waiting).await })
         });
         futures_util::future::join_all(knocks).await;
     })
 }
 
 async fn knock(
+    shared: &Shared,
+    unit: &UnitName,
+    port: u16,
+    socket: Arc<TcpListener>,
+    passes: bool,
+    waiting: &Mutex<Vec<(u16, TcpStream)>>,
+) {
+    loop {
+        // Whoever has left again, or came while no descriptor was free, must not shut the door for all others.
+        match knocks(shared, unit, port, socket.clone(), passes, waiting).await {
+            Ok(()) => return,
+            Err(e) => tracing::debug!("{unit}: a connection to its door on port {port} was not taken: {e}"),
+        }
+        tokio::time::sleep(KNOCKS_AGAIN).await;
+    }
+}
+
+/// Until whoever knocks is the program's own to hear.
+async fn knocks(
     shared: &Shared,
     unit: &UnitName,
     port: u16,

@@ -14,12 +14,13 @@ use std::{
 use arc_swap::ArcSwap;
 use tokio::{
     runtime::Handle,
-    sync::{broadcast, oneshot, watch},
+    sync::{Notify, broadcast, oneshot, watch},
 };
-use wharf_core::{Ask, Core, Saved, Unit};
-use wharf_model::{ErrorKind, Failure, Operation, Progress, RunId, UnitName};
+use wharf_core::{Ask, Core, GpuAsk, Record, Saved, Unit, arbiter::Arbiter};
+use wharf_model::{ErrorKind, Failure, LeaseId, Operation, Phase, Progress, RunId, UnitName};
 use wharf_runtime::{
     Layout, RealHands,
+    gpu::{Eye, Ground},
     launch::Launcher,
     logs::{self, LogKeeper},
 };
@@ -29,11 +30,12 @@ use crate::{
     acts,
     audit::AuditLog,
     bus::Bus,
-    calendar, clearing, doorman, keeping, names,
+    calendar, clearing, discovery, doorman, gpu, gpus, keeping, names,
     ops::OpsLog,
-    rpc,
+    port, rpc,
     store::Store,
-    turn::{Mail, Turn},
+    strangers::Strangers,
+    turn::{self, Mail, Turn},
 };
 
 /// All units as they were published last.
@@ -72,7 +74,20 @@ pub struct Shared {
     /// own; it is held for a look-up and never across a wait.
     pub launching: Mutex<BTreeMap<RunId, oneshot::Sender<()>>>,
     pub doorman: doorman::Doorman,
+    pub ports: port::Desk,
     pub clearing: clearing::Clearing,
+    /// Who may use which GPU, as it was published last.
+    pub gpus: ArcSwap<Arbiter>,
+    /// How often that was published, for those who wait for it.
+    pub gpus_moved: watch::Sender<u64>,
+    /// Looks at the devices.
+    pub eye: Eye,
+    /// Where the devices were last measured, and what was not told.
+    pub gpu_sight: ArcSwap<gpu::Sight>,
+    /// The devices are to be measured now.
+    pub measure: Notify,
+    pub scans: discovery::Turns,
+    pub strangers: Strangers,
     pub born: Instant,
 }
 
@@ -117,6 +132,7 @@ impl Shared {
             self.hands.clone(),
         );
         cx.starting = matches!(unit.life, wharf_core::Life::Starting { .. });
+        cx.gpus = gpus::of(&self.gpus.load(), unit);
         cx
     }
 }
@@ -137,30 +153,42 @@ fn newest_log(layout: &Layout) -> u64 {
     units.flatten().filter_map(newest).max().unwrap_or(0)
 }
 
-/// Units of live runs that the journal has lost, or knows only as they were before: as they stand beside their
-/// runs. A run is in the journal before it begins, so one that is newer than `last_run`, the last that the journal
-/// gave a number, shows that the journal is an older copy.
-fn recover(layout: &Layout, launcher: &Launcher, last_run: u64, units: &mut Vec<Saved>) -> Result<(), Failure> {
-    let mut runs = launcher.runs()?;
-    // The newest run of a unit is the one that counts.
-    runs.sort_by_key(|(_, run)| std::cmp::Reverse(*run));
-    for (unit, run) in runs {
-        let known = units.iter().position(|known| known.name == unit);
-        if known.is_some_and(|at| run.0 <= last_run || units[at].run >= Some(run)) {
-            continue;
-        }
-        let path = layout.runs().join(unit.as_str()).join(run.to_string()).join(acts::UNIT_FILE);
-        let beside = std::fs::read(&path).ok().and_then(|bytes| serde_json::from_slice::<Saved>(&bytes).ok());
-        if let Some(saved) = beside.filter(|saved| saved.name == unit) {
-            tracing::warn!("{unit}: the journal does not know its run {run}: as it stands beside that");
-            let saved = Saved { run: Some(run), ..saved };
-            match known {
-                Some(at) => units[at] = saved,
-                None => units.push(saved),
-            }
+/// Units of runs that the journal does not know, since it was lost or is an older copy: as they stand beside
+/// their newest run. A run is in the journal before it begins: of one with a number that the journal gave, it
+/// knows all that there is to know, also that its unit was deleted.
+fn recover(layout: &Layout, launcher: &Launcher, last_run: u64, units: &mut Vec<Saved>) -> Result<Vec<Saved>, Failure> {
+    let mut newer: BTreeMap<UnitName, Vec<RunId>> = BTreeMap::new();
+    for (unit, run) in launcher.runs()? {
+        if run.0 > last_run {
+            newer.entry(unit).or_default().push(run);
         }
     }
-    Ok(())
+    let mut recovered = vec![];
+    for (unit, mut runs) in newer {
+        runs.sort();
+        let Some(newest) = runs.last().copied() else { continue };
+        let beside = |run: &RunId| {
+            let path = layout.runs().join(unit.as_str()).join(run.to_string()).join(acts::UNIT_FILE);
+            let saved: Saved = serde_json::from_slice(&std::fs::read(&path).ok()?).ok()?;
+            // Of the newest, made in the instant before its daemon died, only the number may be known.
+            let phase = if *run == newest { saved.phase } else { Phase::Starting };
+            (saved.name == unit).then_some(Saved { phase, ..saved })
+        };
+        let known = || units.iter().find(|known| known.name == unit).cloned();
+        let known = || known().map(|known| Saved { phase: Phase::Starting, ..known });
+        if let Some(saved) = runs.iter().rev().find_map(beside).or_else(known) {
+            tracing::warn!("{unit}: the journal does not know its run {newest}: as it stands beside that");
+            recovered.push(Saved { run: Some(newest), ..saved });
+        }
+    }
+    units.retain(|known| !recovered.iter().any(|newer| newer.name == known.name));
+    units.extend(recovered.iter().cloned());
+    Ok(recovered)
+}
+
+/// Which start of the machine this is.
+fn kernel_boot() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
 }
 
 impl Engine {
@@ -169,17 +197,27 @@ impl Engine {
     pub fn start(settings: Settings) -> Result<(Self, End), Failure> {
         let Settings { layout, catalogue, own_binary } = settings;
         layout.create()?;
-        let store = Store::open(&layout.state_db())?;
-        let launcher = Launcher::new(layout.runs(), layout.shim_dir(), &store.installation()?)?;
+        let mut store = Store::open(&layout.state_db())?;
+        let installation = store.installation()?;
+        let launcher = Launcher::new(layout.runs(), layout.shim_dir(), &installation)?;
+        let eye = Eye::new(Ground::of_machine(&layout, &installation));
         let mut restored = store.restore()?;
-        recover(&layout, &launcher, restored.next_run, &mut restored.units)?;
+        let recovered = recover(&layout, &launcher, restored.next_run, &mut restored.units)?;
         let left_over = launcher.runs()?;
         let newest_dir = left_over.iter().map(|(_, run)| run.0).max().unwrap_or(0);
         let next_run = restored.next_run.max(newest_dir).max(newest_log(&layout));
+        if !recovered.is_empty() {
+            // With their numbers, in one commit: the next daemon must not take them for deleted.
+            let records: Vec<_> = recovered.into_iter().map(|saved| Record::Unit(Box::new(saved))).collect();
+            store.commit(&records, next_run, restored.next_op)?;
+        }
         let ops = OpsLog::open(layout.state(), &restored.ops);
         let bus = Arc::new(Bus::new(rpc::boot()?));
         let audit = AuditLog::open(layout.state(), bus.boot());
-        let (core, first) = Core::restore(restored.units, restored.ops, next_run, restored.next_op);
+        let (mut core, mut first) = Core::restore(restored.units, restored.ops, next_run, restored.next_op);
+        let rebooted = store.is_new_boot(&kernel_boot())?;
+        let ports = port::Desk::restore(&store.ports()?, !rebooted)?;
+        core.restore_gpus(turn::now(), restored.book, restored.leases, rebooted, &mut first);
 
         let (mail, letters) = mpsc::channel();
         let (progress, _) = broadcast::channel(256);
@@ -207,7 +245,15 @@ impl Engine {
             tasks: Handle::current(),
             launching: Mutex::default(),
             doorman: doorman::Doorman::default(),
+            ports,
             clearing: clearing::Clearing::default(),
+            gpus: ArcSwap::from_pointee(core.arbiter().clone()),
+            gpus_moved: watch::Sender::new(0),
+            eye,
+            gpu_sight: ArcSwap::default(),
+            measure: Notify::new(),
+            scans: discovery::Turns::default(),
+            strangers: Strangers::default(),
             born: Instant::now(),
         });
         rpc::tell_of_start(&shared);
@@ -215,6 +261,8 @@ impl Engine {
         keeping::tell_of_units(&shared);
         calendar::keep(&shared);
         doorman::keep(&shared);
+        gpus::keep(&shared);
+        port::keep(&shared);
         let first = wharf_core::Effects { acts: vec![], ..first };
         let turn = Turn::new(core, store, shared.clone());
         let (tell_end, end) = oneshot::channel();
@@ -251,6 +299,19 @@ impl Engine {
         let (caller, answer) = oneshot::channel();
         let gone = || Failure::new(ErrorKind::Internal, "the daemon is ending").hint("wharf up starts it again");
         self.shared.mail.send(Mail::Ask(Box::new(ask), caller)).map_err(|_| gone())?;
+        answer.await.map_err(|_| gone())?
+    }
+
+    /// Who may use which GPU, as it was published last. Nobody is waited for.
+    pub(crate) fn gpus(&self) -> Arc<Arbiter> {
+        self.shared.gpus.load_full()
+    }
+
+    /// Asks the arbiter, and waits for the answer: for an acquire until it is its turn.
+    pub(crate) async fn ask_gpu(&self, ask: GpuAsk) -> Result<LeaseId, Failure> {
+        let (caller, answer) = oneshot::channel();
+        let gone = || Failure::new(ErrorKind::Internal, "the daemon is ending").hint("wharf up starts it again");
+        self.shared.mail.send(Mail::AskGpu(Box::new(ask), caller)).map_err(|_| gone())?;
         answer.await.map_err(|_| gone())?
     }
 

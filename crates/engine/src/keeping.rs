@@ -75,7 +75,12 @@ pub fn tell_of_units(shared: &Arc<Shared>) {
                 .world
                 .load()
                 .values()
-                .map(|u| Target { unit: u.name.clone(), run: u.life.run(), policy: u.policy.clone() })
+                .map(|u| Target {
+                    unit: u.name.clone(),
+                    run: u.life.run(),
+                    ended: u.last_run,
+                    policy: u.policy.clone(),
+                })
                 .collect();
             if told.as_ref() != Some(&targets) {
                 shared.logs.aim(targets.clone());

@@ -11,7 +11,11 @@ use std::{
 };
 
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, params};
-use wharf_core::{Record, Saved};
+use wharf_core::{
+    Record, Saved,
+    arbiter::{Book, Lease},
+    ports::Row,
+};
 use wharf_model::{ErrorKind, Failure, Operation};
 
 const SCHEMA_VERSION: i64 = 1;
@@ -72,6 +76,10 @@ pub struct Restored {
     pub next_run: u64,
     /// The last operation number that was handed out.
     pub next_op: u64,
+    /// The leases of GPUs.
+    pub leases: Vec<Lease>,
+    /// What the arbiter knows beside them.
+    pub book: Book,
 }
 
 impl Store {
@@ -95,7 +103,11 @@ impl Store {
         if found > SCHEMA_VERSION {
             return Err(StoreFailure::Newer { found });
         }
-        if found < SCHEMA_VERSION {
+        // A table that was added later: an older Wharf passes it over, so the version stays.
+        let whole: i64 = db
+            .query_row("SELECT count(*) FROM sqlite_master WHERE name = 'leases'", [], |r| r.get(0))
+            .map_err(full_or_broken)?;
+        if found < SCHEMA_VERSION || whole == 0 {
             Self::make_tables(&db)?;
         }
         let mut store = Self { db, reserve: path.with_extension("reserve"), has_reserve: false };
@@ -110,6 +122,7 @@ impl Store {
              CREATE TABLE IF NOT EXISTS units(name TEXT PRIMARY KEY, saved TEXT NOT NULL) STRICT;
              CREATE TABLE IF NOT EXISTS ops(id INTEGER PRIMARY KEY, name TEXT NOT NULL, op TEXT NOT NULL) STRICT;
              CREATE INDEX IF NOT EXISTS ops_of_unit ON ops(name, id);
+             CREATE TABLE IF NOT EXISTS leases(id INTEGER PRIMARY KEY, lease TEXT NOT NULL) STRICT;
              PRAGMA user_version = 1;
              COMMIT;",
         )
@@ -157,23 +170,88 @@ impl Store {
         }
         let number =
             |key| -> Result<u64, StoreFailure> { Ok(self.meta(key)?.and_then(|v| v.parse().ok()).unwrap_or(0)) };
-        Ok(Restored { units, ops, next_run: number("next_run")?, next_op: number("next_op")? })
+        let (leases, book) = self.restore_gpus()?;
+        Ok(Restored { units, ops, next_run: number("next_run")?, next_op: number("next_op")?, leases, book })
+    }
+
+    /// The leases of GPUs and the arbiter's book.
+    fn restore_gpus(&self) -> Result<(Vec<Lease>, Book), StoreFailure> {
+        let tables: i64 =
+            self.db.query_row("SELECT count(*) FROM sqlite_master WHERE name = 'leases'", [], |r| r.get(0))?;
+        let mut leases = vec![];
+        if tables > 0 {
+            let mut rows = self.db.prepare("SELECT lease FROM leases ORDER BY id")?;
+            for row in rows.query_map([], |r| r.get::<_, String>(0))? {
+                leases.push(serde_json::from_str(&row?)?);
+            }
+        }
+        let book = match self.meta("gpus")? {
+            Some(text) => serde_json::from_str(&text)?,
+            None => Book::default(),
+        };
+        Ok((leases, book))
+    }
+
+    /// The rows of the ledger of ports. Its table is made when it is first needed: an older Wharf passes it over.
+    pub fn ports(&self) -> Result<Vec<(String, String)>, StoreFailure> {
+        let make = "CREATE TABLE IF NOT EXISTS ports(key TEXT PRIMARY KEY, row TEXT NOT NULL) STRICT";
+        self.db.execute_batch(make).map_err(full_or_broken)?;
+        let mut rows = self.db.prepare("SELECT key, row FROM ports ORDER BY key")?;
+        let rows = rows.query_map([], |r| Ok((r.get(0)?, r.get(1)?)))?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+
+    /// Makes these durable, all or none. On a full disk the reserve is given up once.
+    pub fn keep_ports(&mut self, rows: &[Row]) -> Result<(), StoreFailure> {
+        let write = |db: &Connection| -> Result<(), StoreFailure> {
+            let tx = db.unchecked_transaction().map_err(full_or_broken)?;
+            for (key, row) in rows {
+                let done = match row {
+                    Some(row) => tx.execute("INSERT OR REPLACE INTO ports(key, row) VALUES (?1, ?2)", [key, row]),
+                    None => tx.execute("DELETE FROM ports WHERE key = ?1", [key]),
+                };
+                done.map_err(full_or_broken)?;
+            }
+            tx.commit().map_err(full_or_broken)
+        };
+        match write(&self.db) {
+            Err(StoreFailure::Full(_)) if self.has_reserve => {
+                self.give_reserve_up()?;
+                write(&self.db)
+            }
+            result => result,
+        }
+    }
+
+    /// Whether this is another boot of the machine than the one that was told last, which is told from now on.
+    pub fn is_new_boot(&self, boot: &str) -> Result<bool, StoreFailure> {
+        let known = self.meta("kernel_boot")?;
+        if known.as_deref() == Some(boot) {
+            return Ok(false);
+        }
+        self.set_meta("kernel_boot", boot)?;
+        Ok(known.is_some())
     }
 
     /// Makes these durable, all or none. On a full disk the reserve is given up once.
     pub fn commit(&mut self, records: &[Record], next_run: u64, next_op: u64) -> Result<(), StoreFailure> {
         match self.try_commit(records, next_run, next_op) {
             Err(StoreFailure::Full(_)) if self.has_reserve => {
-                tracing::warn!("the disk is full: the reserve of the state database is given up");
-                match fs::remove_file(&self.reserve) {
-                    Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(e.into()),
-                    _ => {}
-                }
-                self.has_reserve = false;
+                self.give_reserve_up()?;
                 self.try_commit(records, next_run, next_op)
             }
             result => result,
         }
+    }
+
+    fn give_reserve_up(&mut self) -> Result<(), StoreFailure> {
+        tracing::warn!("the disk is full: the reserve of the state database is given up");
+        match fs::remove_file(&self.reserve) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(e.into()),
+            _ => {}
+        }
+        self.has_reserve = false;
+        Ok(())
     }
 
     fn try_commit(&mut self, records: &[Record], next_run: u64, next_op: u64) -> Result<(), StoreFailure> {
@@ -228,6 +306,23 @@ fn write_record(tx: &Connection, record: &Record) -> Result<(), StoreFailure> {
             let json = serde_json::to_string(saved)?;
             tx.prepare_cached("INSERT OR REPLACE INTO units(name, saved) VALUES (?1, ?2)")
                 .and_then(|mut s| s.execute(params![saved.name.as_str(), json]))
+                .map_err(full_or_broken)?;
+        }
+        Record::Lease(lease) => {
+            let json = serde_json::to_string(lease)?;
+            tx.prepare_cached("INSERT OR REPLACE INTO leases(id, lease) VALUES (?1, ?2)")
+                .and_then(|mut s| s.execute(params![lease.id.0 as i64, json]))
+                .map_err(full_or_broken)?;
+        }
+        Record::LeaseGone(id) => {
+            tx.prepare_cached("DELETE FROM leases WHERE id = ?1")
+                .and_then(|mut s| s.execute([id.0 as i64]))
+                .map_err(full_or_broken)?;
+        }
+        Record::Book(book) => {
+            let json = serde_json::to_string(book)?;
+            tx.prepare_cached("INSERT OR REPLACE INTO meta(key, value) VALUES ('gpus', ?1)")
+                .and_then(|mut s| s.execute([json]))
                 .map_err(full_or_broken)?;
         }
         Record::Gone(name) => {

@@ -11,10 +11,10 @@ use std::{
 };
 
 use tokio::sync::oneshot;
-use wharf_core::{Act, Answer, Ask, Core, Effects, Event, Fact, Notice, Now, Ticket, Unit};
-use wharf_model::{Failure, Operation, Phase, UnitName};
+use wharf_core::{Act, Answer, Ask, Core, Effects, Event, Fact, GpuAsk, GpuFact, Notice, Now, Ticket, Unit};
+use wharf_model::{Failure, LeaseId, Operation, Phase, UnitName};
 
-use crate::{acts, engine::Shared, news, redaction, store::Store};
+use crate::{acts, bus, engine::Shared, gpus, news, redaction, store::Store};
 
 /// How many letters are taken together: they share one commit.
 const BATCH: usize = 256;
@@ -23,12 +23,24 @@ const BATCH: usize = 256;
 pub enum Mail {
     /// A caller asks, and waits at the other end.
     Ask(Box<Ask>, oneshot::Sender<Result<Operation, Failure>>),
+    /// A caller asks for GPUs, and waits at the other end.
+    AskGpu(Box<GpuAsk>, oneshot::Sender<Result<LeaseId, Failure>>),
+    /// Something has happened to GPUs or those who use them.
+    Gpu(GpuFact),
     /// Something has happened.
     Fact(Fact),
+    /// Rows of the ledger of ports, to be durable before the other end is told.
+    Ports(Vec<wharf_core::ports::Row>, oneshot::Sender<()>),
     /// Is there room on the disk for something new?
     Room(oneshot::Sender<bool>),
     /// The daemon ends. Services go on.
     Quit,
+}
+
+/// What one step of the core brought.
+struct Stepped {
+    fx: Effects,
+    news: Vec<bus::News>,
 }
 
 /// The state of the loop.
@@ -37,6 +49,7 @@ pub struct Turn {
     pub store: Store,
     pub shared: Arc<Shared>,
     callers: BTreeMap<Ticket, oneshot::Sender<Result<Operation, Failure>>>,
+    gpu_callers: BTreeMap<Ticket, oneshot::Sender<Result<LeaseId, Failure>>>,
     next_ticket: u64,
 }
 
@@ -53,11 +66,12 @@ pub fn wall_ms() -> i64 {
 
 impl Turn {
     pub fn new(core: Core, store: Store, shared: Arc<Shared>) -> Self {
-        Self { core, store, shared, callers: BTreeMap::new(), next_ticket: 0 }
+        Self { core, store, shared, callers: BTreeMap::new(), gpu_callers: BTreeMap::new(), next_ticket: 0 }
     }
 
     /// Until `Quit`, or until the journal cannot be written.
     pub fn run(mut self, mail: &Receiver<Mail>, first: Effects) -> Result<(), Failure> {
+        let first = self.stepped(first);
         self.carry_out(vec![first])?;
         loop {
             let wait_ms = self.core.next_deadline().map(|at| at.saturating_sub(now().boot_ms));
@@ -77,7 +91,14 @@ impl Turn {
             let mut next = letter;
             while let Some(letter) = next.take() {
                 match self.read(letter) {
-                    Read::Event(event) => effects.push(self.core.step(now(), *event)),
+                    Read::Event(event) => {
+                        let fx = self.core.step(now(), *event);
+                        effects.push(self.stepped(fx));
+                    }
+                    Read::Ports(rows, done) => {
+                        self.store.keep_ports(&rows)?;
+                        let _ = done.send(());
+                    }
                     Read::Nothing => {}
                     Read::Quit => {
                         return self.carry_out(effects);
@@ -88,10 +109,16 @@ impl Turn {
                 }
             }
             if self.core.next_deadline().is_some_and(|at| at <= now().boot_ms) {
-                effects.push(self.core.step(now(), Event::Deadline));
+                let due = self.core.step(now(), Event::Deadline);
+                effects.push(self.stepped(due));
             }
             self.carry_out(effects)?;
         }
+    }
+
+    /// A step with its news, which tell of the core as it is now: a later step of the same turn may change it.
+    fn stepped(&self, fx: Effects) -> Stepped {
+        Stepped { news: news::of(&fx, &self.core), fx }
     }
 
     fn read(&mut self, letter: Mail) -> Read {
@@ -102,7 +129,15 @@ impl Turn {
                 self.callers.insert(ticket, caller);
                 Read::Event(Box::new(Event::Ask(ticket, *ask)))
             }
+            Mail::AskGpu(ask, caller) => {
+                self.next_ticket += 1;
+                let ticket = Ticket(self.next_ticket);
+                self.gpu_callers.insert(ticket, caller);
+                Read::Event(Box::new(Event::AskGpu(ticket, *ask)))
+            }
+            Mail::Gpu(fact) => Read::Event(Box::new(Event::Gpu(fact))),
             Mail::Fact(fact) => Read::Event(Box::new(Event::Fact(redaction::fact(fact)))),
+            Mail::Ports(rows, done) => Read::Ports(rows, done),
             Mail::Room(caller) => {
                 let _ = caller.send(self.store.restock());
                 Read::Nothing
@@ -112,27 +147,36 @@ impl Turn {
     }
 
     /// Records first, together; then acts; then what others see.
-    fn carry_out(&mut self, effects: Vec<Effects>) -> Result<(), Failure> {
-        if effects.is_empty() {
+    fn carry_out(&mut self, steps: Vec<Stepped>) -> Result<(), Failure> {
+        if steps.is_empty() {
             return Ok(());
         }
-        let records: Vec<_> = effects.iter().flat_map(|fx| fx.records.iter().cloned()).collect();
+        let records: Vec<_> = steps.iter().flat_map(|step| step.fx.records.iter().cloned()).collect();
         if !records.is_empty() {
             let (next_run, next_op) = self.core.counters();
             self.store.commit(&records, next_run, next_op)?;
         }
         let mut answers = vec![];
-        let mut acted = vec![];
+        let (mut acted, mut gpu_acted, mut gpu_answers) = (vec![], vec![], vec![]);
         let mut touched = std::collections::BTreeSet::new();
-        let news: Vec<_> = effects.iter().flat_map(|fx| news::of(fx, &self.core)).collect();
-        for fx in effects {
+        let mut news = vec![];
+        for step in steps {
+            let fx = step.fx;
+            news.extend(step.news);
             fx.notices.into_iter().for_each(tell);
             acted.extend(fx.acts);
             answers.extend(fx.answers);
+            gpu_acted.extend(fx.gpu_acts);
+            gpu_answers.extend(fx.gpu_answers);
             touched.extend(fx.touched);
         }
+        // Before the acts: a launch looks there for the devices that its unit was granted.
+        self.publish_gpus();
         for act in acted {
             self.perform(act);
+        }
+        for act in gpu_acted {
+            gpus::begin(&self.shared, act);
         }
         self.publish(touched);
         news::tell(&self.shared, news, self.store.has_reserve());
@@ -142,9 +186,23 @@ impl Turn {
                 let _ = caller.send(result);
             }
         }
+        for (ticket, result) in gpu_answers {
+            if let Some(caller) = self.gpu_callers.remove(&ticket) {
+                let _ = caller.send(result);
+            }
+        }
         // A caller that left while it waited leaves nothing behind.
         self.callers.retain(|_, caller| !caller.is_closed());
+        self.gpu_callers.retain(|_, caller| !caller.is_closed());
         Ok(())
+    }
+
+    fn publish_gpus(&self) {
+        if self.shared.gpus.load().version() != self.core.arbiter().version() {
+            self.shared.gpus.store(Arc::new(self.core.arbiter().clone()));
+            // Those who measure and those who watch holders look again.
+            self.shared.gpus_moved.send_modify(|moved| *moved += 1);
+        }
     }
 
     fn perform(&self, act: Act) {
@@ -189,6 +247,7 @@ fn has_moved(before: &Unit, now: &Unit) -> bool {
 
 enum Read {
     Event(Box<Event>),
+    Ports(Vec<wharf_core::ports::Row>, oneshot::Sender<()>),
     Nothing,
     Quit,
 }

@@ -277,6 +277,7 @@ fn cause_words(cause: &Cause) -> String {
         Cause::Asked => "somebody asked for it".into(),
         Cause::Need { unit } => format!("{unit}, which it needs, is being stopped"),
         Cause::Idle => "nobody used it".into(),
+        Cause::Evicted { by } => format!("{by} needs its GPU"),
         Cause::Done => "its work is done".into(),
         Cause::Death { reason, .. } | Cause::Final { reason } => reason.message.clone(),
     }

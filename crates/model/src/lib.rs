@@ -6,21 +6,32 @@
 mod exit;
 mod facts;
 mod failure;
+mod gpu;
 mod health;
 mod install;
 mod log_level;
+mod manifest;
 mod names;
 mod operation;
+mod plan;
 mod policy;
+mod port;
 mod state;
 
 pub use exit::{EndReason, Exit, GivenUp, Signal};
 pub use facts::{Facts, PortFact, Protocol};
 pub use failure::{ErrorKind, Failure};
+pub use gpu::{
+    Device, DeviceId, DeviceKind, DeviceProcess, GpuNeed, GpuRequest, Holder, Inventory, LeaseId, LeaseState,
+    LimitsBackend, Preempt, Priority, ProcessKind, Share, Taint, TaintEffect, Vendor, environment as gpu_environment,
+};
 pub use health::{Health, Verdict};
 pub use install::{Installed, Placed, Progress};
 pub use log_level::LogLevel;
+pub use manifest::{Dependency, Manifest, Mcp, McpParameter, McpTool, Resources, Scheduling};
 pub use names::{BadName, OpId, RunId, UnitName};
 pub use operation::{OpKind, OpOutcome, Operation};
+pub use plan::{Blocker, BlockingLease, ForeignProcess, Plan, PlanStep, Remedy, size};
 pub use policy::{Limits, LogPolicy, Need, OnDemand, OnExit, Policy, Preset, Requirement, Restart, SecretRef};
+pub use port::{DriftKind, Handoff, PortKind, PortLeaseId, PortRange, Reach, is_loopback};
 pub use state::{Phase, Want};

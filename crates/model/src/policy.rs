@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, path::PathBuf};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Exit, Signal, UnitName};
+use crate::{Exit, GpuRequest, Signal, UnitName};
 
 /// A set of habits to begin from; each field of the policy can differ from it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
@@ -261,6 +261,9 @@ pub struct Policy {
     /// Its secrets, by name.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub secrets: BTreeMap<String, SecretRef>,
+    /// What it needs of GPUs: no run begins without a lease of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gpu: Option<GpuRequest>,
     /// The user that it runs as, where Wharf is root; none: as its service's code says.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub run_as: Option<String>,
@@ -294,6 +297,7 @@ impl Default for Policy {
             limits: Limits::default(),
             logs: LogPolicy::default(),
             secrets: BTreeMap::new(),
+            gpu: None,
             run_as: None,
         }
     }

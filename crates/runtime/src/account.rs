@@ -102,12 +102,15 @@ impl Account {
 
     /// Whether this user has these rights (4 read, 2 write, 1 execute) by the mode bits.
     pub fn has(&self, found: &fs::Metadata, bits: u32) -> bool {
-        let mode = match (found.uid() == self.uid, found.gid() == self.gid) {
-            (true, _) => found.mode() >> 6,
-            (false, true) => found.mode() >> 3,
-            (false, false) => found.mode(),
-        };
-        self.uid == 0 || mode & bits == bits
+        let has = |shift: u32| (found.mode() >> shift) & bits == bits;
+        match () {
+            () if self.uid == 0 => true,
+            () if found.uid() == self.uid => has(6),
+            // Whose groups they are has to be looked up: only where it makes a difference.
+            () if has(3) == has(0) => has(0),
+            () if found.gid() == self.gid || self.groups().contains(&found.gid()) => has(3),
+            () => has(0),
+        }
     }
 
     /// Gives a folder and everything in it to this user, unless the folder is theirs already.
@@ -184,5 +187,29 @@ mod tests {
         assert!(failure.hint.unwrap().contains("WHARF_HOME"));
         fs::set_permissions(&closed, fs::Permissions::from_mode(0o711)).unwrap();
         assert!(other.can_reach(&inner.join("x")).is_ok());
+    }
+
+    #[test]
+    fn a_folder_of_any_of_its_groups_is_open_to_a_user() {
+        let groups = fs::read_to_string("/etc/group").unwrap();
+        // Somebody who is in a group beside his own.
+        let member = |line: &str| {
+            let (rest, members) = line.rsplit_once(':')?;
+            let group = rest.rsplit_once(':')?.1.parse::<u32>().ok()?;
+            let who = members.split(',').next().filter(|name| !name.is_empty() && *name != "root")?;
+            Some((Account::from(User::from_name(who).ok()??), group))
+        };
+        let Some((who, group)) = groups.lines().find_map(member).filter(|_| geteuid().is_root()) else {
+            println!("CANNOT BE DONE HERE: it needs root, and a user of a second group");
+            return;
+        };
+        let dir = tempfile::tempdir().unwrap();
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        let shared = dir.path().join("shared");
+        fs::create_dir(&shared).unwrap();
+        fs::set_permissions(&shared, fs::Permissions::from_mode(0o750)).unwrap();
+        assert!(who.can_reach(&shared.join("x")).is_err());
+        lchown(&shared, None, Some(group)).unwrap();
+        who.can_reach(&shared.join("x")).unwrap();
     }
 }

@@ -5,7 +5,7 @@
 
 use std::{collections::BTreeMap, fs, path::Path};
 
-use wharf_model::{ErrorKind, Failure};
+use wharf_model::{ErrorKind, Failure, gpu_environment};
 use wharf_services::{Command, Context};
 
 use crate::{account::Account, redact::redactor};
@@ -63,6 +63,10 @@ pub(crate) fn build(
         }
     };
     vars.extend(of_machine());
+    if cx.gpus.as_ref().is_some_and(Vec::is_empty) && base == Base::Clean {
+        // It asked for no GPU, so it is shown none. Who wants it otherwise says so in its own environment.
+        vars.extend(gpu_environment(&[]).into_iter().filter(|(name, _)| name == "CUDA_VISIBLE_DEVICES"));
+    }
     if let Some(who) = account.cloned().or_else(Account::own) {
         vars.extend(who.variables(&cx.dirs.data));
     }
@@ -75,6 +79,10 @@ pub(crate) fn build(
     }
     vars.extend(command.env.clone());
     vars.extend(command.forced.clone());
+    if let Some(devices) = cx.gpus.as_ref().filter(|devices| !devices.is_empty()) {
+        // What was granted is what it sees, whatever else was said.
+        vars.extend(gpu_environment(devices));
+    }
     vars.insert("WHARF_UNIT".into(), cx.unit.to_string());
     if let Some(run) = cx.run {
         vars.insert("WHARF_RUN".into(), run.to_string());

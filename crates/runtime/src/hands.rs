@@ -26,6 +26,7 @@ use crate::{
     account::Account,
     credentials::Credentials,
     environment::{self, Base},
+    gpu,
     install::{self, Placer, Say},
     launch::{Launcher, LiveRun, RunAs, RunPlan},
     layout::Layout,
@@ -172,6 +173,7 @@ impl RealHands {
         let account = self.account(cx, command)?;
         let program = program(cx, command, &cwd)?;
         let mut env = environment::build(cx, command, account.as_ref(), base)?;
+        env.extend(cx.gpus.iter().filter_map(|devices| gpu::simulated_environment(&self.layout, devices)));
         if let Some(run) = cx.run {
             env.extend(self.credentials.variables(run, &cx.policy.secrets));
         }
@@ -394,11 +396,12 @@ impl Hands for RealHands {
             Socket::remove(&self.layout.notify(run));
             f.about(&cx.unit)
         })?;
-        if let Some(socket) = socket {
-            self.ears().insert(run, Ear::new(socket, true, live.clone())?);
-        }
+        // Known first: whatever fails from here on, the run is not forgotten but ended.
         let pid = live.pid();
-        self.adopt(run, live);
+        self.adopt(run, live.clone());
+        if let Some(socket) = socket {
+            self.ears().insert(run, Ear::new(socket, true, live)?);
+        }
         if let Some(secrets) = secrets {
             secrets.keep();
         }

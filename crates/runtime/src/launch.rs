@@ -22,29 +22,34 @@ mod folder;
 mod limits;
 mod line;
 mod live;
+mod made;
 mod members;
 mod oom;
 mod seen;
 mod start;
-mod watched;
+pub(crate) mod watched;
 
 use std::{
+    collections::BTreeSet,
     io,
     os::fd::OwnedFd,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
 };
 
+use tokio::sync::watch;
 use wharf_model::{ErrorKind, Exit, Failure, Limits, RunId, UnitName};
 
-pub use containment::Tier;
+pub use containment::{Tier, subtree};
 pub use limits::{Abilities, By};
 pub use live::LiveRun;
 pub use seen::Seen;
+pub use watched::async_fd;
 
 use folder::RunFolder;
 use limits::Means;
 use line::Line;
+use made::{Made, UnderWay};
 use oom::OomCount;
 
 /// The user that a run's processes are.
@@ -134,6 +139,8 @@ struct Shared {
     boot_id: String,
     oom: Arc<OomCount>,
     line: Mutex<Option<Arc<Line>>>,
+    /// Runs that are being started, or given up before anybody has taken them.
+    under_way: watch::Sender<BTreeSet<RunId>>,
 }
 
 impl Launcher {
@@ -167,8 +174,8 @@ impl Launcher {
             .map_err(|e| Failure::from(e).while_doing(format_args!("make {}", runs_dir.display())))?;
         let means = Means::find(&tier, installation);
         let boot_id = wharf_sys::clock::boot_id()?;
-        let (oom, line) = (Arc::default(), Mutex::default());
-        Ok(Self { shared: Arc::new(Shared { runs_dir, shim, tier, means, boot_id, oom, line }) })
+        let (oom, line, under_way) = (Arc::default(), Mutex::default(), watch::Sender::default());
+        Ok(Self { shared: Arc::new(Shared { runs_dir, shim, tier, means, boot_id, oom, line, under_way }) })
     }
 
     /// How runs are contained.
@@ -182,23 +189,30 @@ impl Launcher {
     }
 
     /// Starts a run: `Ok` once exec has happened. What fails leaves nothing behind, neither a
-    /// process nor a folder; a caller that stops waiting has the run ended for it.
+    /// process nor a folder; a caller that stops waiting has the run given up or ended for it, and
+    /// can wait for that with [`Launcher::settled`].
     pub async fn launch(&self, plan: RunPlan) -> Result<LiveRun, Failure> {
         let (unit, shared) = (plan.unit.clone(), self.shared.clone());
-        let (done, outcome) = tokio::sync::oneshot::channel();
+        let (mut done, outcome) = tokio::sync::oneshot::channel();
+        let under_way = UnderWay::begin(&shared, plan.run);
         // A task of its own: half a start must not be left when the caller's future is dropped.
         tokio::spawn(async move {
-            let outcome = start::start(&shared, &plan).await;
-            if let Err(Ok(unwanted)) = done.send(outcome) {
-                unwanted.kill_all();
-                unwanted.emptied().await;
-                shared.forget(&plan.unit, plan.run).await;
-            }
+            let outcome = start::start(&shared, &plan, done.closed()).await;
+            // What nobody waits for any more is dropped here or on its way, and so is ended.
+            drop(done.send(outcome.map(|live| Made::new(plan.unit, live, under_way))));
         });
         let outcome = outcome
             .await
             .unwrap_or_else(|_| Err(Failure::new(ErrorKind::Internal, "the launch was cut off: the daemon is ending")));
-        outcome.map_err(|failure| failure.about(&unit))
+        outcome.and_then(Made::take).map_err(|failure| failure.about(&unit))
+    }
+
+    /// Waits until a launch that nobody waits for any more has come to its end: nothing of that run
+    /// lives then, and nothing of it can begin. At once where there is no such launch.
+    pub async fn settled(&self, run: RunId) {
+        let mut under_way = self.shared.under_way.subscribe();
+        // The sender is this launcher's own: it cannot be gone.
+        let _ = under_way.wait_for(|runs| !runs.contains(&run)).await;
     }
 
     /// Looks for a run that an earlier daemon may have started. `NeverStarted` is a promise: after

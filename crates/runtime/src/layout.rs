@@ -22,6 +22,8 @@ pub struct Layout {
     logs: PathBuf,
     cache: PathBuf,
     secrets: PathBuf,
+    /// What people write for Wharf: read, and never written.
+    config: PathBuf,
     /// Sockets and the shims' files: open to nobody else.
     run: PathBuf,
     /// Files that services make anew at each start. Beside `run`, since a service's user must pass.
@@ -44,6 +46,7 @@ impl Layout {
             logs: home.join("logs"),
             cache: home.join("cache"),
             secrets: home.join("secrets"),
+            config: home.join("config"),
             run: home.join("run"),
             units: home.join("units"),
         }
@@ -78,6 +81,7 @@ impl Layout {
             logs: state.join("logs"),
             secrets: state.join("secrets"),
             cache: base("XDG_CACHE_HOME", ".cache"),
+            config: base("XDG_CONFIG_HOME", ".config"),
             state,
         }
     }
@@ -92,6 +96,7 @@ impl Layout {
             secrets: lib.join("secrets"),
             logs: "/var/log/wharf".into(),
             cache: "/var/cache/wharf".into(),
+            config: "/etc/wharf".into(),
             run: run.unwrap_or_else(|| "/run/wharf".into()),
             units: "/run/wharf-units".into(),
         }
@@ -163,9 +168,24 @@ impl Layout {
         &self.secrets
     }
 
+    /// The machines that are looked at from here (docs/hosts.md).
+    pub fn hosts_file(&self) -> PathBuf {
+        self.config.join("hosts.toml")
+    }
+
+    /// Ranges of ports, and what is said of single units' ports (docs/ports.md).
+    pub fn ports_file(&self) -> PathBuf {
+        self.config.join("ports.toml")
+    }
+
     /// The folder of the sockets, open to nobody else.
     pub fn sockets(&self) -> PathBuf {
         self.run.clone()
+    }
+
+    /// The file that declares simulated devices. People write it; it need not be there.
+    pub fn simulated_gpus(&self) -> PathBuf {
+        self.config.join("gpus.toml")
     }
 
     /// The socket of `service.*` and `rpc.*`.
@@ -272,9 +292,11 @@ mod tests {
         let root = by(&[("HOME", "/root"), ("XDG_RUNTIME_DIR", "/run/user/0")], 0);
         assert_eq!(root.service_sock(), Path::new("/run/wharf/service.sock"));
         assert_eq!(root.store(), Path::new("/var/lib/wharf/store"));
+        assert_eq!(root.hosts_file(), Path::new("/etc/wharf/hosts.toml"));
         let user = by(&[("HOME", "/home/a"), ("XDG_RUNTIME_DIR", "/run/user/1000")], 1000);
         assert_eq!(user.store(), Path::new("/home/a/.local/share/wharf/store"));
         assert_eq!(user.service_sock(), Path::new("/run/user/1000/wharf/service.sock"));
+        assert_eq!(user.hosts_file(), Path::new("/home/a/.config/wharf/hosts.toml"));
         assert_eq!(by(&[("HOME", "/h"), ("TMPDIR", "/t")], 4_000_000).runs(), Path::new("/t/wharf-4000000/runs"));
     }
 

@@ -6,8 +6,11 @@
 mod account;
 pub mod calendar;
 mod credentials;
+pub mod discovery;
 mod environment;
+pub mod gpu;
 mod hands;
+pub mod hosts;
 mod install;
 pub mod launch;
 mod layout;

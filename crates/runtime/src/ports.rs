@@ -1,16 +1,32 @@
 //! Who listens where, by the kernel's tables.
 //!
 //! It owns the question whether a port is free, the name of its holder, and the choice of a free
-//! one. It refuses to know which unit wants which port.
+//! one. It refuses to know which unit wants which port, and who may have one.
+
+mod bind;
+mod containers;
+mod diag;
+mod evict;
+mod proc_net;
+mod settings;
+mod socket;
+mod who;
 
 use std::{
-    collections::{BTreeSet, HashMap, HashSet},
+    collections::BTreeSet,
     fmt, fs,
-    io::{self, ErrorKind as Io},
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener},
+    io::ErrorKind as Io,
+    net::{Ipv4Addr, SocketAddr, TcpListener},
 };
 
-use wharf_model::{ErrorKind, Failure, UnitName};
+use wharf_model::{ErrorKind, Failure, Protocol, UnitName};
+
+pub use bind::{attempt, park};
+pub use containers::{Container, is_engine, running as running_containers};
+pub use evict::{Ended, end};
+pub use settings::{OfUnit, Settings, ephemeral};
+pub use socket::{Socket, Use, at, bound, has_diag, listening, listening_tcp};
+pub use who::{By, Census, Who, belongs_to, of as who, user};
 
 /// Where ports are chosen: below the range that the kernel gives to outgoing connections.
 const CHOSEN: std::ops::Range<u16> = 20_000..32_000;
@@ -32,6 +48,8 @@ pub struct Holder {
     pub error: String,
     /// The port is free, and this user may not listen on it.
     pub forbidden: bool,
+    /// What it does with the port, where it does not listen: `has bound it and does not listen`.
+    pub doing: Option<String>,
 }
 
 impl fmt::Display for Holder {
@@ -40,6 +58,7 @@ impl fmt::Display for Holder {
             self.pid.map(|pid| format!("pid {pid}")),
             self.uid.map(|uid| format!("uid {uid}")),
             self.belongs_to.clone(),
+            self.doing.clone(),
         ]
         .into_iter()
         .flatten()
@@ -86,13 +105,20 @@ pub fn check(port: u16) -> Result<(), Box<Holder>> {
     Ok(())
 }
 
-/// Who listens on this port, as far as it can be seen.
+/// Who has this port, as far as it can be seen: who listens, else who has bound it, else whose connection begins there.
 pub fn holder(port: u16) -> Option<Holder> {
-    let socket = listening().into_iter().find(|s| s.address.port() == port)?;
+    let sockets = socket::at(Protocol::Tcp, port);
+    let of = |used| sockets.iter().find(|s| s.used == used);
+    let socket = of(Use::Listens).or_else(|| of(Use::Bound)).or_else(|| of(Use::Connected))?;
     let mut holder = Holder { port, uid: Some(socket.uid), ..Holder::default() };
-    if let Some(pid) = pids().into_iter().find(|pid| sockets_of(*pid).contains(&socket.inode)) {
+    if let Some(&pid) = Census::default().pids(socket.inode).first() {
         holder = holder.of_process(pid);
     }
+    holder.doing = match (socket.used, socket.remote) {
+        (Use::Bound, _) => Some("has bound it and does not listen".into()),
+        (Use::Connected | Use::TimeWait, Some(remote)) => Some(format!("has a connection from it to {remote}")),
+        (Use::Listens | Use::Connected | Use::TimeWait, _) => None,
+    };
     Some(holder)
 }
 
@@ -109,27 +135,22 @@ pub struct Listener {
     pub holder: Holder,
 }
 
-/// Everybody who listens on this machine. Reads all of /proc: some milliseconds.
+/// Everybody who listens on this machine with TCP. Reads all of /proc: some milliseconds.
 pub fn table() -> Vec<Listener> {
-    let mut holders: HashMap<u64, Vec<i32>> = HashMap::new();
-    for pid in pids() {
-        for inode in sockets_of(pid) {
-            holders.entry(inode).or_default().push(pid);
-        }
-    }
-    let mut named = |socket: Listening| {
-        let pids = holders.remove(&socket.inode).unwrap_or_default();
-        let holder = Holder { port: socket.address.port(), uid: Some(socket.uid), ..Holder::default() };
+    let census = Census::default();
+    let named = |socket: Socket| {
+        let pids = census.pids(socket.inode).to_vec();
+        let holder = Holder { port: socket.local.port(), uid: Some(socket.uid), ..Holder::default() };
         let holder = pids.first().map_or(holder.clone(), |pid| holder.of_process(*pid));
-        Listener { address: socket.address, inode: socket.inode, pids, holder }
+        Listener { address: socket.local, inode: socket.inode, pids, holder }
     };
-    listening().into_iter().map(&mut named).collect()
+    listening_tcp().into_iter().map(named).collect()
 }
 
-/// Where these processes listen.
+/// Where these processes listen with TCP.
 pub fn listeners(pids: impl IntoIterator<Item = i32>) -> Vec<SocketAddr> {
-    let theirs: HashSet<u64> = pids.into_iter().flat_map(sockets_of).collect();
-    listening().into_iter().filter(|s| theirs.contains(&s.inode)).map(|s| s.address).collect()
+    let theirs: BTreeSet<u64> = pids.into_iter().flat_map(who::sockets_of).collect();
+    listening_tcp().into_iter().filter(|s| theirs.contains(&s.inode)).map(|s| s.local).collect()
 }
 
 /// A port that is free now.
@@ -152,66 +173,8 @@ pub fn free_but(promised: &BTreeSet<u16>) -> Result<u16, Failure> {
         })
 }
 
-struct Listening {
-    address: SocketAddr,
-    uid: u32,
-    inode: u64,
-}
-
-fn listening() -> Vec<Listening> {
-    ["/proc/net/tcp", "/proc/net/tcp6"]
-        .iter()
-        .filter_map(|path| fs::read_to_string(path).ok())
-        .flat_map(|text| text.lines().skip(1).filter_map(parse_line).collect::<Vec<_>>())
-        .collect()
-}
-
-/// `sl local_address rem_address st tx:rx tr:tm retrnsmt uid timeout inode …`; state 0A is LISTEN.
-fn parse_line(line: &str) -> Option<Listening> {
-    let fields: Vec<&str> = line.split_ascii_whitespace().collect();
-    if *fields.get(3)? != "0A" {
-        return None;
-    }
-    let (address, port) = fields.get(1)?.split_once(':')?;
-    let port = u16::from_str_radix(port, 16).ok()?;
-    Some(Listening {
-        address: SocketAddr::new(parse_address(address)?, port),
-        uid: fields.get(7)?.parse().ok()?,
-        inode: fields.get(9)?.parse().ok()?,
-    })
-}
-
-/// The kernel prints each four bytes of an address as one number of this machine.
-fn parse_address(hex: &str) -> Option<IpAddr> {
-    let words: Option<Vec<[u8; 4]>> = (0..hex.len() / 8)
-        .map(|n| u32::from_str_radix(hex.get(n * 8..n * 8 + 8)?, 16).ok().map(u32::to_ne_bytes))
-        .collect();
-    let bytes = words?.concat();
-    match bytes.len() {
-        4 => <[u8; 4]>::try_from(bytes).ok().map(|b| IpAddr::V4(Ipv4Addr::from(b))),
-        16 => <[u8; 16]>::try_from(bytes).ok().map(|b| IpAddr::V6(Ipv6Addr::from(b))),
-        _ => None,
-    }
-}
-
-fn pids() -> Vec<i32> {
-    let Ok(entries) = fs::read_dir("/proc") else { return vec![] };
-    entries.flatten().filter_map(|e| e.file_name().to_str()?.parse().ok()).collect()
-}
-
-/// The inodes of the sockets that a process holds; none where it may not be looked at.
-fn sockets_of(pid: i32) -> HashSet<u64> {
-    let entries: io::Result<fs::ReadDir> = fs::read_dir(format!("/proc/{pid}/fd"));
-    let Ok(entries) = entries else { return HashSet::new() };
-    entries
-        .flatten()
-        .filter_map(|e| fs::read_link(e.path()).ok())
-        .filter_map(|target| target.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok())
-        .collect()
-}
-
 /// The systemd unit or the container in a `/proc/PID/cgroup`.
-fn owner_in(cgroup: &str) -> Option<String> {
+pub(crate) fn owner_in(cgroup: &str) -> Option<String> {
     let segments = || cgroup.lines().filter_map(|l| l.splitn(3, ':').nth(2)).flat_map(|p| p.split('/').rev());
     let container = |segment: &str| {
         let id = segment.strip_suffix(".scope").unwrap_or(segment);

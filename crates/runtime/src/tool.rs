@@ -6,10 +6,7 @@
 
 use std::{collections::BTreeMap, path::PathBuf, process::Stdio, time::Duration};
 
-use rustix::{
-    io::Errno,
-    process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid},
-};
+use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::{
     io::{AsyncRead, AsyncReadExt},
     process::Child,
@@ -18,7 +15,7 @@ use tokio::{
 use wharf_model::{ErrorKind, Failure};
 use wharf_services::Output;
 
-use crate::account::Account;
+use crate::{account::Account, launch::watched::Watched};
 
 /// How much of each stream is kept.
 const TAIL_BYTES: usize = 256 * 1024;
@@ -99,7 +96,7 @@ impl Tool {
             command.current_dir(cwd);
         }
         if let Some(who) = &self.run_as {
-            command.uid(who.uid).gid(who.gid);
+            wharf_sys::process::start_as(command.as_std_mut(), who.uid, who.gid, who.groups());
         }
         let child = command.spawn().map_err(|e| self.unspawned(&e))?;
         Group::of(child)
@@ -121,13 +118,23 @@ impl Tool {
 struct Group {
     child: Child,
     leader: Pid,
+    /// Its end is told by it and leaves it unreaped: until it is reaped, its number and so its group's
+    /// cannot become another's. No thread waits for it: a hundred programs that hang hold up nobody else.
+    watched: Watched,
 }
 
 impl Group {
     fn of(child: Child) -> Result<Self, Failure> {
         let leader = child.id().and_then(|id| Pid::from_raw(id.cast_signed()));
         let leader = leader.ok_or_else(|| Failure::new(ErrorKind::Internal, "a child without a pid"))?;
-        Ok(Self { child, leader })
+        let pid = leader.as_raw_nonzero().get();
+        match wharf_sys::pidfd::open(pid).and_then(|fd| Watched::of(pid, fd)) {
+            Ok(watched) => Ok(Self { child, leader, watched }),
+            Err(e) => {
+                let _ = kill_process_group(leader, Signal::KILL);
+                Err(Failure::from(e).while_doing("wait for a program"))
+            }
+        }
     }
 
     async fn ended(&mut self) -> Result<Output, Failure> {
@@ -138,14 +145,10 @@ impl Group {
         };
         {
             tokio::pin!(pumps);
-            let mut waited = tokio::task::spawn_blocking({
-                let leader = self.leader;
-                move || wait_unreaped(leader)
-            });
             let mut closed = false;
             loop {
                 tokio::select! {
-                    _ = &mut waited => break,
+                    () = self.watched.exited() => break,
                     () = &mut pumps, if !closed => closed = true,
                 }
             }
@@ -168,12 +171,6 @@ impl Drop for Group {
             let _ = kill_process_group(self.leader, Signal::KILL);
         }
     }
-}
-
-/// Waits for a child's end and leaves it unreaped: until it is reaped, its number and so its
-/// group's cannot become another's. (On a thread, because tokio's way to wait on a pidfd is unsafe.)
-fn wait_unreaped(child: Pid) {
-    while let Err(Errno::INTR) = waitid(WaitId::Pid(child), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT) {}
 }
 
 /// The end of a stream.
@@ -246,6 +243,42 @@ mod tests {
         tokio::time::sleep(Duration::from_millis(100)).await;
         let state = std::fs::read_to_string(format!("/proc/{}/stat", pid.trim())).unwrap_or_default();
         assert!(state.is_empty() || state.contains(") Z "), "it lives: {state}");
+    }
+
+    #[test]
+    fn programs_that_take_their_time_hold_up_no_thread() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(2).build();
+        runtime.unwrap().block_on(async {
+            let slow: Vec<_> = (0..20).map(|_| tokio::spawn(async { sh("sleep 63").output().await })).collect();
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            let began = Instant::now();
+            assert_eq!(sh("echo quick").output().await.unwrap().stdout, "quick\n");
+            tokio::task::spawn_blocking(|| ()).await.unwrap();
+            assert!(began.elapsed() < Duration::from_secs(5), "took {:?}", began.elapsed());
+            slow.iter().for_each(tokio::task::JoinHandle::abort);
+        });
+    }
+
+    #[tokio::test]
+    async fn another_user_comes_with_all_its_groups() {
+        if !nix::unistd::geteuid().is_root() {
+            println!("CANNOT BE DONE HERE: to become another user needs root");
+            return;
+        }
+        let users = std::fs::read_to_string("/etc/group").unwrap();
+        // Somebody who is in a group beside his own.
+        let member = |line: &str| Some(line.rsplit_once(':')?.1.split(',').next()?.trim().to_owned());
+        let named = users.lines().filter_map(member).find(|name| !name.is_empty() && name != "root");
+        let who = Account::of_policy(named.as_deref().unwrap_or("daemon")).unwrap().unwrap();
+        let output = Tool { run_as: Some(who.clone()), ..sh("id -u; id -g; id -G") }.output().await.unwrap();
+        let lines: Vec<&str> = output.stdout.lines().collect();
+        let mut groups: Vec<u32> = lines[2].split(' ').map(|group| group.parse().unwrap()).collect();
+        groups.sort_unstable();
+        let mut wanted = who.groups();
+        wanted.sort_unstable();
+        assert_eq!((lines[0], lines[1]), (who.uid.to_string().as_str(), who.gid.to_string().as_str()));
+        assert_eq!(groups, wanted);
+        assert!(groups.len() > 1 || named.is_none(), "{named:?} is in {groups:?}");
     }
 
     #[tokio::test]

@@ -125,7 +125,8 @@ async fn soon<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
 async fn ends(live: &LiveRun) -> Exit {
     let exit = in_time(live.exited()).await;
     in_time(live.emptied()).await;
-    assert!(live.is_empty() && live.pids().is_empty());
+    assert!(live.is_empty(), "a process of it lives: {:?}", live.pids());
+    assert_eq!(live.pids(), Vec::<i32>::new());
     exit
 }
 

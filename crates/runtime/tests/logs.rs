@@ -23,7 +23,8 @@ const HOME: &str = "WHARF_TEST_LOGS";
 
 fn target() -> Target {
     let logs = LogPolicy { rotate_bytes: 16 << 10, ..LogPolicy::default() };
-    Target { unit: UNIT.parse().unwrap(), run: Some(RUN), policy: Arc::new(Policy { logs, ..Policy::default() }) }
+    let policy = Arc::new(Policy { logs, ..Policy::default() });
+    Target { unit: UNIT.parse().unwrap(), run: Some(RUN), ended: None, policy }
 }
 
 /// Not a test by itself: the one that is killed.

@@ -215,7 +215,9 @@ impl Server {
     fn greet(&self, stream: UnixStream, unread: Bytes, listener: u64, site: &Arc<Site>, guests: &mut Guests) {
         // An error here means that it is not known who calls: nobody is let in.
         let Ok(who) = stream.peer_cred() else { return };
-        let peer = Peer { uid: who.uid(), gid: who.gid(), pid: who.pid().unwrap_or(0) };
+        let pid = who.pid().unwrap_or(0);
+        let identity = wharf_sys::pidfd::open(pid).and_then(|opened| wharf_sys::pidfd::identity(opened, pid)).ok();
+        let peer = Peer { uid: who.uid(), gid: who.gid(), pid, identity };
         if !is_let_in(peer.uid, self.uid) {
             tracing::warn!(uid = peer.uid, pid = peer.pid, "a connection of another user was refused");
             return turn_away(stream, "403 Forbidden", -32600, "this socket is for its owner and root alone");

@@ -9,7 +9,9 @@ use std::{collections::BTreeMap, path::Path, path::PathBuf, sync::Arc};
 use async_trait::async_trait;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
-use wharf_model::{ErrorKind, Failure, Health, Installed, Policy, Progress, RunId, Signal, UnitName};
+use wharf_model::{
+    DeviceId, ErrorKind, Failure, Health, Installed, Policy, Progress, RunId, Signal, UnitName, Vendor,
+};
 
 use crate::{
     Check, Command, Exchange, HttpProbe, InstallPlan, Probe, Result, Source, Wanted, command::Bound, probe::Endpoint,
@@ -107,6 +109,9 @@ pub struct Context {
     pub probe_timeout_ms: u64,
     /// The run is not ready yet: what is asked now is whether it is.
     pub starting: bool,
+    /// The devices that it was granted: none, where this machine hands GPUs out and it asked for none. `None`: there
+    /// are none to hand out.
+    pub gpus: Option<Vec<(Vendor, DeviceId)>>,
     hands: Arc<dyn Hands>,
 }
 
@@ -124,7 +129,7 @@ impl Context {
         hands: Arc<dyn Hands>,
     ) -> Self {
         let probe_timeout_ms = policy.probe_timeout_ms;
-        Self { unit, run, with, ports, installed, dirs, policy, probe_timeout_ms, starting: false, hands }
+        Self { unit, run, with, ports, installed, dirs, policy, probe_timeout_ms, starting: false, gpus: None, hands }
     }
 
     /// What acts.

@@ -30,7 +30,7 @@ cases! {
     PhaseNotInstalled PhaseStopped PhaseBlocked PhaseStarting PhaseRunning PhaseDegraded PhaseUnhealthy PhaseBackoff
     PhaseFailed PhaseStopping PhaseUnknown
     LifeBlocked LifeWaiting
-    CauseAsked CauseNeed CauseIdle CauseDone CauseDeath CauseFinal
+    CauseAsked CauseNeed CauseIdle CauseEvicted CauseDone CauseDeath CauseFinal
     EndByItself EndStopped EndKilled EndReadyTimeout EndUnhealthy EndWatchdog EndIdle EndNeedStopped EndHostRebooted
     GivenUpIntensity GivenUpFlapping GivenUpExitRule GivenUpNever GivenUpRefused
     RetryTold SkippedTold
@@ -192,6 +192,7 @@ impl Counts {
                 Cause::Asked => Seen::CauseAsked,
                 Cause::Need { .. } => Seen::CauseNeed,
                 Cause::Idle => Seen::CauseIdle,
+                Cause::Evicted { .. } => Seen::CauseEvicted,
                 Cause::Done => Seen::CauseDone,
                 Cause::Death { .. } => Seen::CauseDeath,
                 Cause::Final { .. } => Seen::CauseFinal,

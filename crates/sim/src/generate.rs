@@ -120,7 +120,7 @@ impl Fate {
         };
         let says = !matches!(goal, Goal::Stop { .. } | Goal::Delete(_)) && self.chance.percent(80);
         let declared = says.then(|| crowd::declared(&mut self.chance, number, self.units, self.needs));
-        Deed::Ask(Box::new(Ask { unit, goal, declared, wait: self.chance.percent(60) }))
+        Deed::Ask(Box::new(Ask { unit, goal, declared, wait: self.chance.percent(60), force: false }))
     }
 
     /// Something that is under way, near this unit, ends.

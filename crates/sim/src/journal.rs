@@ -2,8 +2,11 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use wharf_core::{Record, Saved};
-use wharf_model::{OpId, Operation, UnitName};
+use wharf_core::{
+    Record, Saved,
+    arbiter::{Book, Lease},
+};
+use wharf_model::{LeaseId, OpId, Operation, UnitName};
 
 /// How many operations of a unit the database keeps.
 const OPS_KEPT: usize = 32;
@@ -15,6 +18,10 @@ pub struct Journal {
     pub units: BTreeMap<UnitName, Saved>,
     /// Operations of each unit, oldest first.
     pub ops: BTreeMap<UnitName, VecDeque<Operation>>,
+    /// Leases of GPUs.
+    pub leases: BTreeMap<LeaseId, Lease>,
+    /// What the arbiter knows beside them.
+    pub book: Book,
     /// The last run and the last operation that were handed out.
     pub counters: (u64, u64),
 }
@@ -28,6 +35,9 @@ impl Journal {
                 Record::Unit(saved) => drop(self.units.insert(saved.name.clone(), *saved)),
                 Record::Gone(name) => drop(self.units.remove(&name)),
                 Record::Op(op) => self.commit_op(op),
+                Record::Lease(lease) => drop(self.leases.insert(lease.id, *lease)),
+                Record::LeaseGone(id) => drop(self.leases.remove(&id)),
+                Record::Book(book) => self.book = *book,
             }
         }
     }

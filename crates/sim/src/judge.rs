@@ -102,7 +102,7 @@ impl Judge {
                 }
             }
             Event::Fact(Fact::Due { unit } | Fact::Used { unit }) => self.forgive(core, unit),
-            Event::Fact(_) | Event::Deadline => {}
+            Event::Fact(_) | Event::AskGpu(..) | Event::Gpu(_) | Event::Deadline => {}
         }
     }
 
@@ -209,7 +209,7 @@ impl Judge {
         let Life::Stopping { cause, .. } = &unit.life else { return Ok(()) };
         let by_request = match cause {
             Cause::Asked => unit.busy_with().is_some_and(|(_, kind)| matches!(kind, OpKind::Stop | OpKind::Delete)),
-            Cause::Need { .. } | Cause::Idle => true,
+            Cause::Need { .. } | Cause::Idle | Cause::Evicted { .. } => true,
             Cause::Done | Cause::Death { .. } | Cause::Final { .. } => false,
         };
         // Sickness and death come first, and a stop that waits joins them.

@@ -22,6 +22,7 @@ pub mod generate;
 pub mod hands;
 pub mod journal;
 pub mod judge;
+pub mod leases;
 pub mod machine;
 pub mod play;
 pub mod scenario;

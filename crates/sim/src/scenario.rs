@@ -37,7 +37,7 @@ impl Scenario {
     #[must_use]
     pub fn ask(self, unit: &str, goal: Goal, declared: Option<Declared>) -> Self {
         let unit = named(unit);
-        self.then(Deed::Ask(Box::new(Ask { unit, goal, declared, wait: true })))
+        self.then(Deed::Ask(Box::new(Ask { unit, goal, declared, wait: true, force: false })))
     }
 
     /// A start with these habits.

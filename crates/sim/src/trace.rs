@@ -91,6 +91,9 @@ pub fn in_words(fx: &Effects) -> Vec<String> {
             format!("record {}: {:?}, {}, {run}", s.name, s.want, s.phase)
         }
         Record::Gone(name) => format!("record {name}: gone"),
+        Record::Lease(lease) => format!("record {} {:?}: {:?}", lease.id, lease.holder, lease.state),
+        Record::LeaseGone(id) => format!("record {id}: gone"),
+        Record::Book(book) => format!("record the book: {} leases, {} epochs", book.last_lease, book.last_epoch),
         Record::Op(op) => format!("record operation {} {} {}: {:?}", op.id, op.kind, op.name, op.outcome),
     });
     let acts = fx.acts.iter().map(|act| match act {
@@ -105,7 +108,7 @@ pub fn in_words(fx: &Effects) -> Vec<String> {
         Act::Remove { unit, op, .. } => format!("remove {unit} for {op}"),
     });
     let notices = fx.notices.iter().map(|notice| match notice {
-        Notice::Phase { unit, from, to, why } => format!("tell {unit}: {from} -> {to} ({why})"),
+        Notice::Phase { unit, from, to, why, .. } => format!("tell {unit}: {from} -> {to} ({why})"),
         Notice::Ended { unit, run, exit, reason } => format!("tell {unit}: run {run} {exit} ({reason:?})"),
         Notice::Skipped { unit } => format!("tell {unit}: passed over"),
         Notice::Retry { unit, attempt, after_ms } => format!("tell {unit}: try {attempt} in {after_ms} ms"),

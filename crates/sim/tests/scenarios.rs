@@ -1,8 +1,8 @@
 //! The scenarios with names, each with the death of the daemon after each of its effects; and what
 //! probes and old news do, step by step.
 
-use wharf_core::{Fact, FoundRun, Goal};
-use wharf_model::{ErrorKind, Exit, Failure, Health, OpId, Phase, Policy, RunId};
+use wharf_core::{Event, Fact, FoundRun, Goal, Notice};
+use wharf_model::{ErrorKind, Exit, Failure, Health, OnExit, OpId, Phase, Policy, Restart, RunId};
 use wharf_sim::{
     counts::Counts,
     deed::{Deed, How, TaskKind},
@@ -37,8 +37,12 @@ fn launched() -> World {
 }
 
 fn start(world: &mut World) {
+    start_with(world, Policy::default());
+}
+
+fn start_with(world: &mut World, policy: Policy) {
     let goal = Goal::Start { reset: false };
-    let ask = wharf_core::Ask { unit: named("a"), goal, declared: Some(declared(Policy::default())), wait: false };
+    let ask = wharf_core::Ask { unit: named("a"), goal, declared: Some(declared(policy)), wait: false, force: false };
     let launch = Deed::Answer { unit: named("a"), task: TaskKind::Launch, how: How::Well };
     for deed in [Deed::Ask(Box::new(ask)), launch, Deed::Tell { nth: 0 }] {
         world.deed(&deed).unwrap();
@@ -59,7 +63,7 @@ fn t17_old_news_of_a_run_changes_nothing() {
     world.deed(&Deed::Work).unwrap();
     let first = run(&world);
     let goal = Goal::Stop { keep_want: false, retire: false };
-    let stop = wharf_core::Ask { unit: named("a"), goal, declared: None, wait: false };
+    let stop = wharf_core::Ask { unit: named("a"), goal, declared: None, wait: false, force: false };
     for deed in [Deed::Ask(Box::new(stop)), Deed::Work] {
         world.deed(&deed).unwrap();
     }
@@ -124,11 +128,124 @@ fn a_stop_for_good_joins_a_stop_for_now_and_stays() {
     let mut world = launched();
     for keep_want in [true, false] {
         let goal = Goal::Stop { keep_want, retire: false };
-        let ask = wharf_core::Ask { unit: named("a"), goal, declared: None, wait: true };
+        let ask = wharf_core::Ask { unit: named("a"), goal, declared: None, wait: true, force: false };
         world.deed(&Deed::Ask(Box::new(ask))).unwrap();
     }
     for deed in [Deed::Work, Deed::Crash { after: 0, salt: 0 }, Deed::Scheduled { unit: named("a") }, Deed::Calm] {
         world.deed(&deed).unwrap();
     }
     assert_eq!(phase(&world), Phase::Stopped);
+}
+
+/// That a program ended can be known before how: what follows is decided by how it was all the same.
+#[test]
+fn an_exit_that_is_learned_late_decides_what_follows() {
+    let exits = [("3".to_owned(), OnExit::Stop), ("78".to_owned(), OnExit::Fail)].into();
+    let by_code = Policy { exits, ..Policy::default() };
+    let job = Policy { job: true, ..Policy::default() };
+    for (policy, code, ends) in [
+        (&job, 0, Phase::Stopped),
+        (&job, 1, Phase::Backoff),
+        (&by_code, 3, Phase::Stopped),
+        (&by_code, 78, Phase::Failed),
+        (&by_code, 0, Phase::Backoff),
+    ] {
+        let mut world = World::new();
+        for deed in [Deed::Boot, Deed::Work] {
+            world.deed(&deed).unwrap();
+        }
+        start_with(&mut world, policy.clone());
+        let (unit, of, exit) = (named("a"), run(&world), Exit::Exited { code });
+        let unknown = Exit::Unknown;
+        world.tell_of(Fact::Exited { unit, run: of, exit: unknown, empty: false, last_words: vec![] }).unwrap();
+        world.tell_of(Fact::Learned { unit: named("a"), run: of, exit: exit.clone() }).unwrap();
+        let body = world.machine.bodies.get_mut(&of).unwrap();
+        (body.main, body.recorded, body.exit) = (false, true, Some(exit.clone()));
+        world.tell_of(Fact::Emptied { unit: named("a"), run: of }).unwrap();
+        assert_eq!(phase(&world), ends, "{exit}");
+        let unit = world.daemon.as_ref().unwrap().core.unit(&named("a")).unwrap();
+        assert_eq!(unit.last_exit, Some(exit.clone()));
+        let said = unit.last_error.clone().unwrap_or_default();
+        assert!(ends == Phase::Stopped || said.contains(&exit.to_string()), "{said}");
+    }
+}
+
+/// What the daemon may not do is mended by somebody else: it is tried again, and is no death.
+#[test]
+fn a_start_that_lacks_a_right_is_blocked_and_no_death() {
+    let mut world = launched();
+    let exit = Exit::Exited { code: 1 };
+    for deed in [Deed::Work, Deed::Ends { unit: named("a"), exit, helpers: 0 }, Deed::Tell { nth: 0 }] {
+        world.deed(&deed).unwrap();
+    }
+    for _ in 0..20 {
+        world.deed(&Deed::Wait { ms: 5_000 }).unwrap();
+        let how = How::Badly(ErrorKind::Permission);
+        world.deed(&Deed::Answer { unit: named("a"), task: TaskKind::Launch, how }).unwrap();
+        assert_eq!(phase(&world), Phase::Blocked);
+    }
+    world.deed(&Deed::Calm).unwrap();
+    assert_eq!(phase(&world), Phase::Running);
+    assert_eq!(world.daemon.as_ref().unwrap().core.unit(&named("a")).unwrap().deaths.count(), 0);
+}
+
+/// A phase is told with the run that it is of, whatever follows in the same turn.
+#[test]
+fn a_phase_is_told_with_its_run() {
+    let mut world = launched();
+    world.deed(&Deed::Work).unwrap();
+    let (unit, first, now) = (named("a"), run(&world), world.machine.now);
+    let core = &mut world.daemon.as_mut().unwrap().core;
+    let mut phases = vec![];
+    let stop = Goal::Stop { keep_want: false, retire: false };
+    let exit = Exit::Signaled { signal: 15 };
+    for event in [
+        ask_of(&unit, stop),
+        Event::Fact(Fact::Exited { unit: unit.clone(), run: first, exit, empty: true, last_words: vec![] }),
+        ask_of(&unit, Goal::Start { reset: false }),
+    ] {
+        let told = core.step(now, event).notices.into_iter();
+        phases.extend(told.filter_map(|notice| match notice {
+            Notice::Phase { run, to, .. } => Some((to, run)),
+            Notice::Ended { .. } | Notice::Skipped { .. } | Notice::Retry { .. } => None,
+        }));
+    }
+    let second = Some(RunId(first.0 + 1));
+    assert_eq!(phases, [(Phase::Stopping, Some(first)), (Phase::Stopped, None), (Phase::Starting, second)]);
+}
+
+fn ask_of(unit: &wharf_model::UnitName, goal: Goal) -> Event {
+    let ask = wharf_core::Ask { unit: unit.clone(), goal, declared: None, wait: true, force: false };
+    Event::Ask(wharf_core::Ticket(99), ask)
+}
+
+/// A restart is what was asked for: that its daemon died in the middle makes no death of it.
+#[test]
+fn a_restart_that_a_daemon_has_begun_is_ended_by_the_next() {
+    for helpers in [0, 1] {
+        let mut world = World::new();
+        for deed in [Deed::Boot, Deed::Work] {
+            world.deed(&deed).unwrap();
+        }
+        let never = Policy { restart: Restart { budget: 0, ..Restart::default() }, ..Policy::default() };
+        start_with(&mut world, never);
+        world.deed(&Deed::Work).unwrap();
+        let first = run(&world);
+        let Event::Ask(_, ask) = ask_of(&named("a"), Goal::Restart) else { unreachable!() };
+        world.deed(&Deed::Ask(Box::new(ask))).unwrap();
+        assert_eq!(phase(&world), Phase::Stopping);
+        for deed in [Deed::Crash { after: 0, salt: 0 }, Deed::Scheduled { unit: named("a") }] {
+            world.deed(&deed).unwrap();
+        }
+        assert!(world.daemon.is_none());
+        if helpers > 0 {
+            let exit = Exit::Signaled { signal: 15 };
+            world.deed(&Deed::Ends { unit: named("a"), exit, helpers }).unwrap();
+        }
+        for deed in [Deed::Boot, Deed::Look, Deed::Tell { nth: 0 }, Deed::Calm] {
+            world.deed(&deed).unwrap();
+        }
+        assert_eq!(phase(&world), Phase::Running, "with {helpers} helpers left");
+        assert_ne!(run(&world), first);
+    }
 }

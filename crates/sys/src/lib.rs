@@ -6,8 +6,11 @@
 
 pub mod child;
 pub mod clock;
+#[cfg(feature = "cuda")]
+pub mod cuda;
 pub mod datagram;
 pub mod files;
+pub mod library;
 pub mod memory;
 pub mod passed;
 pub mod pidfd;

@@ -85,7 +85,51 @@ take_all! { rpc::daemon::RpcDaemonApi:
     rpc_health(ListParams) -> DaemonHealth;
 }
 
+take_all! { rpc::discovery::DiscoveryApi:
+    scan(rpc::discovery::ScanParams) -> rpc::discovery::ScanReport;
+}
+
 take_all! { rpc::deps::DepsApi:
     why(rpc::deps::WhyParams) -> rpc::deps::Why;
     graph(rpc::deps::GraphParams) -> rpc::deps::Graph;
+}
+
+take_all! { rpc::gpu::GpuApi:
+    gpu_list(rpc::gpu::DevicesParams) -> rpc::gpu::GpuList;
+    gpu_plan(rpc::gpu::PlanParams) -> wharf_model::Plan;
+    gpu_acquire(rpc::gpu::AcquireParams) -> rpc::gpu::Acquired;
+    gpu_renew(rpc::gpu::HoldParams) -> rpc::gpu::Renewed;
+    gpu_ready(rpc::gpu::HoldParams) -> rpc::gpu::LeaseAck;
+    gpu_busy(rpc::gpu::BusyParams) -> rpc::gpu::LeaseAck;
+    gpu_idle(rpc::gpu::HoldParams) -> rpc::gpu::LeaseAck;
+    gpu_update(rpc::gpu::UpdateParams) -> rpc::gpu::LeaseAck;
+    gpu_release(rpc::gpu::HoldParams) -> rpc::gpu::LeaseAck;
+    gpu_revoke(rpc::gpu::RevokeParams) -> rpc::gpu::LeaseAck;
+    gpu_cancel(rpc::gpu::LeaseParams) -> rpc::gpu::LeaseAck;
+    gpu_leases(rpc::gpu::LeasesParams) -> rpc::gpu::LeaseList;
+    gpu_queue(rpc::gpu::GpuListParams) -> rpc::gpu::GpuQueue;
+    gpu_processes(rpc::gpu::ProcessesParams) -> rpc::gpu::ProcessList;
+    gpu_reserve(rpc::gpu::ReserveParams) -> rpc::gpu::DeviceAck;
+    gpu_taint(rpc::gpu::TaintParams) -> rpc::gpu::DeviceAck;
+    gpu_pin(rpc::gpu::PinParams) -> rpc::gpu::LeaseAck;
+    gpu_explain(rpc::gpu::ExplainParams) -> rpc::gpu::GpuExplanation;
+    gpu_calibrate(rpc::gpu::GpuListParams) -> rpc::gpu::Calibration;
+    gpu_warmup(rpc::gpu::WarmupParams) -> rpc::gpu::Warmed;
+    gpu_drain(rpc::gpu::DrainParams) -> rpc::gpu::Drained;
+    gpu_clients(rpc::gpu::GpuListParams) -> rpc::gpu::GpuClientList;
+}
+
+take_all! { rpc::port::PortApi:
+    port_list(rpc::port::PortListParams) -> rpc::port::PortList;
+    port_whois(rpc::port::PortWhoisParams) -> rpc::port::PortWhois;
+    port_check(rpc::port::PortCheckParams) -> rpc::port::PortChecked;
+    port_free(rpc::port::PortFreeParams) -> rpc::port::PortFree;
+    port_lease(rpc::port::PortLeaseParams) -> rpc::port::PortLeased;
+    port_confirm(rpc::port::PortConfirmParams) -> rpc::port::PortConfirmed;
+    port_renew(rpc::port::PortRenewParams) -> rpc::port::PortRenewed;
+    port_release(rpc::port::PortReleaseParams) -> rpc::port::PortReleased;
+    port_leases(ListParams) -> rpc::port::PortLeases;
+    port_ranges(ListParams) -> rpc::port::PortRanges;
+    port_drift(rpc::port::PortDriftParams) -> rpc::port::PortDrift;
+    port_evict(rpc::port::PortEvictParams) -> rpc::port::PortEvicted;
 }

@@ -154,13 +154,23 @@ pub fn default_of<'a>(schema: &'a Value, root: &'a Value) -> Option<&'a Value> {
 pub fn sample(param: &Value, root: &Value) -> Value {
     let name = param["name"].as_str().unwrap();
     let schema = normal(&param["schema"], root, 0);
-    let schema = schema["anyOf"].as_array().and_then(|l| l.iter().find(|s| s["type"] != "null")).unwrap_or(&schema);
+    let schema = match schema["anyOf"].as_array() {
+        Some(list) => list.iter().find(|s| s["type"] != "null").cloned().unwrap_or(schema),
+        None => schema,
+    };
+    if let (Some("object"), Some(fields)) = (schema["type"].as_str(), schema["properties"].as_object()) {
+        let field = |(name, schema): (&String, &Value)| {
+            (name.clone(), sample(&json!({ "name": name, "schema": schema }), root))
+        };
+        return fields.iter().map(field).collect();
+    }
     let default = default_of(&param["schema"], root);
     match (schema["enum"].as_array(), schema["type"].as_str()) {
         (Some(words), _) => words.iter().find(|w| Some(*w) != default).unwrap().clone(),
         (None, Some("boolean")) => json!(default != Some(&json!(true))),
         (None, Some("integer")) => json!(7),
         (None, Some("number")) => json!(7.5),
+        (None, Some("string")) if schema["pattern"].is_string() => json!(name.replace('_', "-")),
         (None, Some("string")) => json!(name),
         (None, Some("array")) => json!([sample(&json!({ "name": name, "schema": schema["items"] }), root)]),
         (None, None) => json!({ "param": name }),

@@ -41,7 +41,7 @@ pub(super) async fn attend(engine: Engine, notify: Notify, is_supervised: Arc<At
 
 /// Returns when every recorded run was looked at.
 pub(super) async fn looked_at(engine: &Engine) {
-    let caller = Caller { peer: Peer { uid: 0, gid: 0, pid: 0 }, stream: None, client: None };
+    let caller = Caller { peer: Peer { uid: 0, gid: 0, pid: 0, identity: None }, stream: None, client: None };
     while engine
         .list(&caller, ListParams::default())
         .await

@@ -1,15 +1,18 @@
 //! `wharf doctor`: what is not as it should be, and what to do about it.
 
-use std::io::{self, BufRead, IsTerminal, Write};
+use std::{
+    io::{self, BufRead, IsTerminal, Write},
+    time::Duration,
+};
 
 use anstyle::{AnsiColor, Style};
-use serde_json::json;
+use serde_json::{Value, json, value::RawValue};
 use wharf_api::{
     DaemonHealth,
     rpc::infra::{Diagnosis, DoctorFinding, DoctorParams, Fix, MendParams, Mended, Severity},
 };
 use wharf_engine::doctor;
-use wharf_model::Failure;
+use wharf_model::{ErrorKind, Failure};
 use wharf_runtime::Layout;
 
 use crate::{
@@ -19,6 +22,13 @@ use crate::{
     trouble::{Outcome, Trouble},
     words,
 };
+
+/// A daemon that lives says how it is in a thousandth of this.
+const SAYS_WITHIN: Duration = Duration::from_secs(3);
+/// For a look at thousands of runs.
+const LOOKS_WITHIN: Duration = Duration::from_secs(30);
+/// The finding of a daemon that hangs.
+const SILENT: &str = "daemon-silent";
 
 /// Look at the machine and the installation, and name what is not as it should be
 ///
@@ -48,6 +58,11 @@ impl Doctor {
         let mendable = diagnosis.findings.iter().filter(|found| found.mendable).count();
         let mut mended = None;
         if self.fix && mendable > 0 {
+            if diagnosis.findings.iter().any(|found| found.id == SILENT) {
+                // It may go on at any moment, and begin something meanwhile.
+                let failure = Failure::new(ErrorKind::Conflict, "nothing is cleared away beside a daemon that hangs");
+                return Err(failure.hint("`wharf doctor` says how to go on without it").into());
+            }
             if !session.json {
                 session.say(&text(&diagnosis))?;
             }
@@ -73,24 +88,46 @@ impl Doctor {
     }
 }
 
-/// With the daemon's eyes; without them where none answers.
+/// With the daemon's eyes; without them where none answers, or none in time.
 fn look(session: &Session, all: bool) -> Result<Diagnosis, Trouble> {
     let params = given::params(&DoctorParams { all })?;
-    let client = session.client.rpc();
-    let asked = session.block_on(async { Ok(client.raw("infra.doctor", params).await?) });
-    let mut diagnosis = match asked {
-        Ok(raw) => read(&raw)?,
-        Err(trouble) if is_out_of_reach(&trouble) => doctor::offline(&Layout::from_env(), all),
-        Err(trouble) => return Err(trouble),
+    let running = in_time(session, SAYS_WITHIN, "rpc.health", given::params(&json!({}))?)?;
+    // One that does not say how it is looks at nothing either.
+    let asked = match &running {
+        Some(_) => in_time(session, LOOKS_WITHIN, "infra.doctor", params)?,
+        None => None,
     };
-    let running =
-        session.block_on(async { Ok(session.client.rpc().raw("rpc.health", given::params(&json!({}))?).await?) });
-    if let Some(found) = running.ok().and_then(|raw| other_version(&read::<DaemonHealth>(&raw).ok()?)) {
+    let layout = Layout::from_env();
+    let mut diagnosis = match asked {
+        Some(Ok(raw)) => read(&raw)?,
+        Some(Err(trouble)) if is_out_of_reach(&trouble) => doctor::offline(&layout, all),
+        Some(Err(trouble)) => return Err(trouble),
+        None => {
+            let pid = wharf_server::holder(&layout.sockets()).map(|holder| holder.pid);
+            return Ok(doctor::beside_silent(&layout, all, pid));
+        }
+    };
+    let health = running.and_then(Result::ok);
+    if let Some(found) = health.and_then(|raw| other_version(&read::<DaemonHealth>(&raw).ok()?)) {
         diagnosis.findings.retain(|found| found.id != "daemon-down" && found.id != "daemon-version");
         diagnosis.ok = diagnosis.findings.iter().all(|found| found.severity != Severity::Error);
         diagnosis.findings.insert(0, found);
     }
     Ok(diagnosis)
+}
+
+/// One call; none: it is not answered within this time.
+fn in_time(
+    session: &Session,
+    limit: Duration,
+    method: &str,
+    params: Value,
+) -> Result<Option<Result<Box<RawValue>, Trouble>>, Trouble> {
+    let client = session.client.rpc();
+    session.block_on(async {
+        let answered = tokio::time::timeout(limit, client.raw(method, params)).await;
+        Ok(answered.ok().map(|answer| answer.map_err(Trouble::from)))
+    })
 }
 
 /// Nobody answers, or a daemon that is older than its doctor.

@@ -10,7 +10,7 @@ use clap_complete::engine::ArgValueCompleter;
 use serde_json::Value;
 use wharf_api::{Disk, EventKind, EventRow, Happened, WatchParams, WatchReport, failure_of};
 use wharf_client::{Client, ClientFailure, Heard};
-use wharf_model::{ErrorKind, OpOutcome, Phase, UnitName};
+use wharf_model::{DeviceId, ErrorKind, LeaseId, LeaseState, OpOutcome, Phase, UnitName, size};
 
 use crate::{
     Exit, complete, given,
@@ -197,10 +197,40 @@ fn what(happened: &Happened) -> String {
         Happened::DiskLow { disk: Disk::Logs } => "the disk of the logs is nearly full: free some space".into(),
         Happened::DiskFreed { disk: Disk::State } => "the disk of the state has room again".into(),
         Happened::DiskFreed { disk: Disk::Logs } => "the disk of the logs has room again".into(),
+        Happened::GpuLease { lease, holder, state, devices, why } => gpu_lease(*lease, holder, *state, devices, why),
+        Happened::GpuOverDeclared { holder, device, declared_bytes, measured_bytes, .. } => {
+            let (declared, measured) = (size(*declared_bytes), size(*measured_bytes));
+            format!("{holder} takes {measured} on {device} and declared {declared}")
+        }
+        Happened::GpuForeign { device, bytes, who } => {
+            let who = if who.is_empty() { "nobody that is named".into() } else { who.join(", ") };
+            format!("{} of {device} taken without a lease: {who}", size(*bytes))
+        }
+        Happened::GpuDevice { device, what } => format!("{device} {what}"),
+        Happened::PortDuplicate { text, .. } | Happened::PortIntruder { text, .. } | Happened::PortOpen { text, .. } => {
+            Cell::styled(text.clone(), words::bad()).shown()
+        }
+        Happened::PortFreed { lease, holder, ports, why } => {
+            let ports: Vec<String> = ports.iter().map(u16::to_string).collect();
+            format!("{} of {holder} given back ({lease}): {why}", ports.join(", "))
+        }
         Happened::Gap { from, to } => format!("{from} to {to} are not kept any more"),
         Happened::GapBoot { .. } => "another life of the daemon: what came after it there is not known".into(),
         Happened::DaemonStopping | Happened::UnitSkipped | Happened::UnitGone => String::new(),
     }
+}
+
+fn gpu_lease(
+    lease: LeaseId,
+    holder: &str,
+    state: LeaseState,
+    devices: &[DeviceId],
+    why: &Option<String>,
+) -> String {
+    let on: Vec<String> = devices.iter().map(ToString::to_string).collect();
+    let on = if on.is_empty() { String::new() } else { format!(" on {}", on.join(", ")) };
+    let why = why.as_ref().map_or_else(String::new, |why| format!(": {why}"));
+    format!("{lease} of {holder} {}{on}{why}", words::lease_state(state).shown())
 }
 
 /// Where it goes well the reason is an old one.

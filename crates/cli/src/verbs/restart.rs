@@ -10,6 +10,9 @@ use crate::{given, session::Session, several, trouble::Outcome, words};
 pub(crate) struct Restart {
     #[command(flatten)]
     names: given::Names,
+    /// Where another holder has the GPU that it needs: stop that one first
+    #[arg(long)]
+    force: bool,
     #[command(flatten)]
     wait: given::Wait,
 }
@@ -17,7 +20,7 @@ pub(crate) struct Restart {
 impl Restart {
     pub(crate) fn run(self, session: &Session) -> Outcome {
         let calls = given::calls(&self.names.names, |name| {
-            given::params(&RestartParams { name: name.clone(), wait: !self.wait.no_wait })
+            given::params(&RestartParams { name: name.clone(), force: self.force, wait: !self.wait.no_wait })
         })?;
         several::operations::<RestartReport>(session, "service.restart", calls, |report| {
             let pid = report.pid.map_or_else(String::new, |pid| format!(" (pid {pid})"));

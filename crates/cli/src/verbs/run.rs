@@ -62,6 +62,9 @@ pub(crate) struct Run {
     /// Stop it first, where it runs
     #[arg(long)]
     reset: bool,
+    /// Where another holder has the GPU that it needs: stop that one first
+    #[arg(long)]
+    force: bool,
     /// Answer when it has begun, not when it is ready
     #[arg(short, long, visible_alias = "no-wait")]
     detach: bool,
@@ -79,6 +82,7 @@ impl Run {
             version: None,
             with: Some(self.with()?),
             policy: self.policy.value()?,
+            force: self.force,
             wait: !self.detach,
         };
         let calls = given::calls(&[name], |_| given::params(&params))?;

@@ -11,13 +11,17 @@ use crate::{given, policy::PolicyFlags, session::Session, several, trouble::Outc
 #[command(after_help = "Examples:
   wharf start redis
   wharf start redis --port main=auto --with maxmemory=64mb
-  wharf start redis postgres --no-wait")]
+  wharf start redis postgres --no-wait
+  wharf start command@chat --force          stop whoever has the GPU that it needs")]
 pub(crate) struct Start {
     #[command(flatten)]
     names: given::Names,
     /// Stop it first, where it runs
     #[arg(long)]
     reset: bool,
+    /// Where another holder has the GPU that it needs: stop that one first
+    #[arg(long)]
+    force: bool,
     /// Refuse unless this version is the installed one
     #[arg(long, value_name = "VERSION")]
     version: Option<String>,
@@ -39,6 +43,7 @@ impl Start {
                 version: self.version.clone(),
                 with: with.clone(),
                 policy: policy.clone(),
+                force: self.force,
                 wait: !self.wait.no_wait,
             })
         })?;

@@ -25,7 +25,7 @@ pub(crate) struct Status {
 impl Status {
     pub(crate) fn run(self, session: &Session) -> Outcome {
         if self.names.is_empty() {
-            return List {}.run(session);
+            return List::of_here(session);
         }
         let calls = given::calls(&self.names, |name| given::params(&NameParams { name: name.clone() }))?;
         several::questions::<Report>(session, "service.status", calls, |status| {

@@ -127,7 +127,7 @@ impl First {
 
 async fn start_first(session: &Session) -> Result<First, Trouble> {
     let name: UnitName = FIRST.parse().map_err(|e| Trouble::Usage(format!("{e}")))?;
-    let mut params = StartParams { name: name.clone(), reset: false, version: None, with: None, policy: None, wait: true };
+    let mut params = StartParams { name: name.clone(), reset: false, version: None, with: None, policy: None, force: false, wait: true };
     let mut started = Progress::watched().call(&session.client, "service.start", &name, given::params(&params)?).await;
     if let Err(failure @ ClientFailure::Answered(_)) = &started
         && failure.failure().kind == ErrorKind::PortTaken

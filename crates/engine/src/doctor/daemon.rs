@@ -4,7 +4,10 @@ use std::fs;
 
 use wharf_api::rpc::infra::Severity;
 
-use super::{ground::Ground, report::Report};
+use super::{
+    ground::{Ground, Silent},
+    report::Report,
+};
 
 pub fn check(ground: &Ground, report: &mut Report) {
     if let Some(why) = &ground.unread {
@@ -14,6 +17,16 @@ pub fn check(ground: &Ground, report: &mut Report) {
         found.fix("services that run go on; moving the file away makes Wharf start with an empty one", None);
     } else {
         report.fine("journal-unreadable", format!("{} units", ground.units.len()));
+    }
+    if let Some(Silent { pid }) = &ground.silent {
+        let pid = pid.map(|pid| format!(" {pid}")).unwrap_or_default();
+        let title = "the daemon takes calls and does not answer";
+        let detail = "services go on, watched by nobody";
+        let found = report.say("daemon-silent", Severity::Error, title, detail);
+        let text =
+            format!("let it go on (`kill -CONT{pid}`) if somebody has stopped it; else put another in its place");
+        found.about([format!("pid{pid}")]).fix(text, Some("wharf daemon --replace --force".into()));
+        return;
     }
     if !ground.is_daemon {
         let wanted = ground.units.iter().filter(|unit| unit.is_wanted).count();

@@ -70,6 +70,12 @@ pub struct Group {
     pub pids: Vec<i32>,
 }
 
+/// A daemon that runs and does not answer.
+pub struct Silent {
+    /// Its process, where it is known.
+    pub pid: Option<i32>,
+}
+
 /// Everything that is looked at.
 pub struct Ground {
     pub layout: Layout,
@@ -83,6 +89,8 @@ pub struct Ground {
     pub launcher: Option<Launcher>,
     /// This process is the daemon.
     pub is_daemon: bool,
+    /// Another process is, and says nothing.
+    pub silent: Option<Silent>,
     /// Why the journal says nothing.
     pub unread: Option<String>,
 }
@@ -138,6 +146,7 @@ impl Ground {
             launching,
             launcher,
             is_daemon,
+            silent: None,
             unread,
         }
     }

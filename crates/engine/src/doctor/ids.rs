@@ -1,8 +1,9 @@
 //! The names of all findings. They never change their meaning; docs/doctor.md has a paragraph for each.
 
 /// In the order of the page.
-pub const IDS: [&str; 50] = [
+pub const IDS: [&str; 51] = [
     "daemon-down",
+    "daemon-silent",
     "daemon-version",
     "daemon-binary-replaced",
     "daemon-open-memory",

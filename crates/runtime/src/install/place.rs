@@ -32,9 +32,13 @@ use crate::secret::hex;
 static ACTIVE: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
 static COUNT: AtomicU64 = AtomicU64::new(0);
 
+/// Held by whoever works in a staging folder: the pid in its name may be another's by now.
+const LOCK: &str = "lock";
+
 /// A staging folder; dropped, it is removed.
 pub(super) struct Staging {
     folder: PathBuf,
+    _lock: File,
 }
 
 impl Staging {
@@ -46,7 +50,12 @@ impl Staging {
         let folder = all.join(format!("{service}-{}-{n}", std::process::id()));
         let mut active = ACTIVE.lock().unwrap_or_else(PoisonError::into_inner);
         sweep(&all, &active);
-        let staging = Self { folder };
+        fs::create_dir_all(&folder).map_err(|e| unplaced(&folder, e))?;
+        let lock = File::create(folder.join(LOCK)).and_then(|file| {
+            wharf_sys::files::lock_exclusive(&file)?;
+            Ok(file)
+        });
+        let staging = Self { _lock: lock.map_err(|e| unplaced(&folder, e))?, folder };
         for part in [staging.tree(), staging.scratch()] {
             fs::create_dir_all(&part).map_err(|e| unplaced(&part, e))?;
         }
@@ -70,6 +79,12 @@ impl Drop for Staging {
     }
 }
 
+/// Whether somebody works in it; nothing where an older version made it.
+fn is_locked(folder: &Path) -> Option<bool> {
+    let lock = File::open(folder.join(LOCK)).ok()?;
+    wharf_sys::files::lock_shared(lock).ok().map(|taken| !taken)
+}
+
 /// Removes what an interrupted process left. A folder of another process that lives is left alone.
 fn sweep(all: &Path, active: &BTreeSet<PathBuf>) {
     let own = std::process::id();
@@ -79,7 +94,7 @@ fn sweep(all: &Path, active: &BTreeSet<PathBuf>) {
         let pid = name.rsplit('-').nth(1).and_then(|pid| pid.parse::<u32>().ok());
         let in_use = match pid {
             Some(pid) if pid == own => active.contains(&path),
-            Some(pid) => Path::new(&format!("/proc/{pid}")).exists(),
+            Some(pid) => is_locked(&path).unwrap_or_else(|| Path::new(&format!("/proc/{pid}")).exists()),
             None => false,
         };
         if !in_use {
@@ -300,6 +315,27 @@ mod tests {
         assert_eq!(fs::read_dir(store.join(".staging")).unwrap().count(), 0, "nothing is left over");
         assert_eq!(fs::read_link(store.join("s/current")).unwrap(), Path::new(second.path.file_name().unwrap()));
         assert!(!second.path.display().to_string().contains(':'));
+    }
+
+    /// Its number may be another's by now: the first process of the machine lives for ever.
+    #[test]
+    fn a_staging_folder_is_in_use_while_its_lock_is_held() {
+        let dir = tempfile::tempdir().unwrap();
+        let all = dir.path().join(".staging");
+        let lock_of = |name: &str| {
+            fs::create_dir_all(all.join(name)).unwrap();
+            File::create(all.join(name).join(LOCK)).unwrap()
+        };
+        drop(lock_of("s-1-0"));
+        let held = lock_of("s-1-1");
+        assert!(wharf_sys::files::lock_exclusive(&held).unwrap());
+        let ours = Staging::make(dir.path(), "s").unwrap();
+        let theirs = Staging::make(dir.path(), "s").unwrap();
+        let mut there: Vec<_> = fs::read_dir(&all).unwrap().map(|entry| entry.unwrap().path()).collect();
+        there.sort();
+        let mut wanted = vec![all.join("s-1-1"), ours.folder.clone(), theirs.folder.clone()];
+        wanted.sort();
+        assert_eq!(there, wanted);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use super::{
     Found, Shared,
     folder::{RunFolder, Start},
     live::{LiveRun, Parts, outcome},
-    watched::Watched,
+    watched::{Watched, seen},
 };
 
 /// From the start record to exec there is nothing that takes time, but the disk.
@@ -20,15 +20,15 @@ const SHIM_END_WAIT: Duration = Duration::from_millis(100);
 
 pub async fn find(shared: &Shared, unit: &UnitName, run: RunId) -> Found {
     let folder = shared.folder(unit, run);
-    let start = match folder.read_start() {
+    let start = match seen(|| folder.look_at_start()).await.unwrap_or(Start::Missing) {
         Start::Recorded(start) => start,
         Start::Void => return never_started(&folder),
         Start::Torn => return Found::Ended(ended_with_the_machine(&folder)),
         Start::Missing => match folder.make_void() {
             // The shim was first after all.
-            Ok(false) => match folder.start() {
-                Some(start) => start,
-                None => return never_started(&folder),
+            Ok(false) => match seen(|| folder.look_at_start()).await {
+                Ok(Start::Recorded(start)) => start,
+                Ok(Start::Missing | Start::Void | Start::Torn) | Err(_) => return never_started(&folder),
             },
             Ok(true) => return never_started(&folder),
             // No folder: nothing can begin in it. A folder that cannot be written has no shim either.
@@ -40,7 +40,7 @@ pub async fn find(shared: &Shared, unit: &UnitName, run: RunId) -> Found {
     }
     wait_for_exec(&folder, &start).await;
     let (unit, oom) = (unit.clone(), shared.oom.mark());
-    let live = LiveRun::open(Parts { unit, run, folder, ending: None, notify: None, oom }, start);
+    let live = LiveRun::open(Parts { unit, run, folder, ending: None, notify: None, oom }, start).await;
     if live.main_lives() {
         return Found::Alive(live);
     }
@@ -62,7 +62,7 @@ fn never_started(folder: &RunFolder) -> Found {
 /// A daemon that died in the middle of a launch: the shim goes on, and knows in a moment.
 async fn wait_for_exec(folder: &RunFolder, start: &StartRecord) {
     let began = Instant::now();
-    let Some(shim) = Watched::open(start.shim_pid, start.shim_id) else { return };
+    let Some(shim) = Watched::open(start.shim_pid, start.shim_id).await else { return };
     while !folder.is_running_marked() && folder.exit().is_none() && !shim.has_exited() {
         if began.elapsed() > EXEC_WAIT {
             return;

@@ -1,9 +1,9 @@
 //! A run's folder, as the daemon reads it. The shim writes the records; only the void is ours.
 
 use std::{
-    fs::{self, DirBuilder, File, OpenOptions},
+    fs::{self, DirBuilder, File},
     io,
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
 };
 
@@ -66,10 +66,15 @@ impl RunFolder {
     }
 
     pub fn read_start(&self) -> Start {
+        self.look_at_start().unwrap_or(Start::Missing)
+    }
+
+    /// The same for whoever must know why nothing was seen.
+    pub fn look_at_start(&self) -> io::Result<Start> {
         match fs::read(self.0.join(START)) {
-            Ok(bytes) if bytes.is_empty() && !self.is_running_marked() => Start::Void,
-            Ok(bytes) => StartRecord::decode(&bytes).map_or(Start::Torn, Start::Recorded),
-            Err(_) => Start::Missing,
+            Ok(bytes) if bytes.is_empty() && !self.is_running_marked() => Ok(Start::Void),
+            Ok(bytes) => Ok(StartRecord::decode(&bytes).map_or(Start::Torn, Start::Recorded)),
+            Err(e) => Err(e),
         }
     }
 
@@ -102,12 +107,15 @@ impl RunFolder {
         fs::rename(draft, self.0.join(MAIN))
     }
 
-    /// Claims the name `start`, so that a late shim finds it taken. `false`: the shim was first.
+    /// Claims the name `start`, so that a late shim finds it taken. `false`: the shim was first. It needs
+    /// no descriptor: a daemon that has none left must not leave a run undecided.
     pub fn make_void(&self) -> io::Result<bool> {
-        match OpenOptions::new().write(true).create_new(true).mode(0o600).open(self.0.join(START)) {
-            Ok(_) => Ok(true),
-            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(false),
-            Err(e) => Err(e),
+        use rustix::fs::{CWD, FileType, Mode, mknodat};
+        let mode = Mode::RUSR | Mode::WUSR;
+        match mknodat(CWD, self.0.join(START), FileType::RegularFile, mode, 0) {
+            Ok(()) => Ok(true),
+            Err(rustix::io::Errno::EXIST) => Ok(false),
+            Err(e) => Err(e.into()),
         }
     }
 

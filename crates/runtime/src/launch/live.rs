@@ -73,12 +73,12 @@ pub(super) struct Parts {
 }
 
 impl LiveRun {
-    /// Opens the processes of a start record of this boot. Must be called within the async runtime.
-    pub(super) fn open(parts: Parts, start: StartRecord) -> Self {
+    /// Opens the processes of a start record of this boot.
+    pub(super) async fn open(parts: Parts, start: StartRecord) -> Self {
         let Parts { unit, run, folder, ending, notify, oom } = parts;
         let named = ending.is_none().then(|| folder.named_main()).flatten();
         let ((pid, identity), is_first) = named.map_or(((start.pid, start.pid_id), true), |named| (named, false));
-        let main = Main { pid, watched: Watched::open(pid, identity).map(Arc::new), is_first };
+        let main = Main { pid, watched: Watched::open(pid, identity).await.map(Arc::new), is_first };
         let inner = Inner {
             unit,
             run,
@@ -187,8 +187,8 @@ impl LiveRun {
         if !inner.has_member(pid) || pidfd::has_exited(&fd) {
             return Err(io::Error::new(io::ErrorKind::PermissionDenied, format!("process {pid} is not of this run")));
         }
+        let watched = Some(Arc::new(Watched::of(pid, fd)?));
         inner.folder.name_main(pid, identity)?;
-        let watched = Watched::of(pid, fd).map(Arc::new);
         *inner.main.lock().unwrap_or_else(PoisonError::into_inner) = Main { pid, watched, is_first: false };
         inner.main_changed.notify_waiters();
         Ok(())
@@ -242,12 +242,12 @@ impl Inner {
             containment::emptied(cgroup).await;
         }
         // It goes after the last of its descendants.
-        if let Some(shim) = self.shim().and_then(|fd| Watched::of(self.start.shim_pid, fd)) {
+        if let Some(shim) = self.shim().and_then(|fd| Watched::of(self.start.shim_pid, fd).ok()) {
             shim.exited().await;
         }
         // Only where the shim was killed is anybody left by now: whoever holds the lock.
         while !self.is_empty() {
-            let left: Vec<Watched> = self.members().iter().filter_map(|m| Watched::of(m.pid, m.open()?)).collect();
+            let left: Vec<Watched> = self.members().iter().filter_map(|m| Watched::of(m.pid, m.open()?).ok()).collect();
             for process in &left {
                 process.exited().await;
             }

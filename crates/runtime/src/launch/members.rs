@@ -107,8 +107,8 @@ fn add_descendants(members: &mut BTreeSet<i32>, shim: Option<i32>, all: &BTreeMa
     }
 }
 
-/// Who has the run's lock open and holds it with that very descriptor: the daemon also opens the
-/// file, to ask, and a child that it is just forking has a copy for an instant.
+/// Who has the run's lock open and holds it, exclusively, with that very descriptor. The daemon opens the
+/// file too, and shares the lock for an instant, to ask; a child that it is just making has a copy then.
 fn holders(lock: &Path, pids: impl Iterator<Item = i32>) -> Vec<i32> {
     let Ok(wanted) = fs::metadata(lock) else { return vec![] };
     let wanted = (wanted.dev(), wanted.ino());
@@ -123,8 +123,11 @@ fn holders(lock: &Path, pids: impl Iterator<Item = i32>) -> Vec<i32> {
 }
 
 fn holds_lock(pid: i32, fd: &str) -> bool {
-    fs::read_to_string(format!("/proc/{pid}/fdinfo/{fd}"))
-        .is_ok_and(|text| text.lines().any(|line| line.starts_with("lock:") && line.contains("FLOCK")))
+    fs::read_to_string(format!("/proc/{pid}/fdinfo/{fd}")).is_ok_and(|text| text.lines().any(is_the_runs))
+}
+
+fn is_the_runs(line: &str) -> bool {
+    line.starts_with("lock:") && line.contains("FLOCK") && line.contains("WRITE")
 }
 
 fn every_pid() -> Vec<i32> {
@@ -146,6 +149,20 @@ fn stat(pid: i32) -> Option<Stat> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A question for the lock, copied into a child that is just being made, must not make that child a member.
+    #[test]
+    fn who_only_asks_for_the_lock_does_not_hold_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lock");
+        let own = std::process::id().cast_signed();
+        let file = fs::File::create(&path).unwrap();
+        assert_eq!(holders(&path, [own].into_iter()), [0; 0]);
+        assert!(wharf_sys::files::lock_shared(&file).unwrap());
+        assert_eq!(holders(&path, [own].into_iter()), [0; 0]);
+        assert!(wharf_sys::files::lock_exclusive(&file).unwrap());
+        assert_eq!(holders(&path, [own].into_iter()), [own]);
+    }
 
     #[test]
     fn our_own_stat_is_read() {

@@ -7,6 +7,7 @@ use std::{
         fd::{AsFd, BorrowedFd},
         unix::ffi::OsStrExt,
     },
+    pin::{Pin, pin},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -33,13 +34,15 @@ const ENOENT: i32 = 2;
 const ENOEXEC: i32 = 8;
 const EACCES: i32 = 13;
 
-/// Starts the run of a plan. What fails leaves neither a process nor a folder.
-pub async fn start(shared: &Shared, plan: &RunPlan) -> Result<LiveRun, Failure> {
+/// Starts the run of a plan. What fails, or is `given_up` before it has begun, leaves neither a process
+/// nor a folder, and cannot begin later.
+pub async fn start(shared: &Shared, plan: &RunPlan, given_up: impl Future<Output = ()>) -> Result<LiveRun, Failure> {
+    let mut given_up = pin!(given_up);
     let folder = shared.folder(&plan.unit, plan.run);
     let mut spec = spec(shared, plan, &folder)?;
     for _ in 0..TRIES {
         make_folder(plan, &folder)?;
-        let started = in_folder(shared, plan, &folder, &mut spec).await;
+        let started = in_folder(shared, plan, &folder, &mut spec, given_up.as_mut()).await;
         if !matches!(started, Ok(Some(_))) {
             // Where no shim ever was, there is no record of them.
             limits::remove(&spec.limit_groups);
@@ -68,6 +71,7 @@ async fn in_folder(
     plan: &RunPlan,
     folder: &RunFolder,
     spec: &mut Spec,
+    given_up: Pin<&mut impl Future<Output = ()>>,
 ) -> Result<Option<LiveRun>, Failure> {
     if let Some(cgroup) = &spec.cgroup {
         containment::make(cgroup).map_err(|e| Failure::from(e).while_doing("make the run's cgroup"))?;
@@ -76,25 +80,47 @@ async fn in_folder(
     (spec.limit_groups, spec.data_bytes) = (set.groups, set.data_bytes);
     // Marked before it begins: a kill in its first moment counts.
     let oom = shared.oom.mark();
-    let open = |ending: Option<Arc<Ending>>, start: StartRecord| {
+    let open = async |ending: Option<Arc<Ending>>, start: StartRecord| {
         let (unit, run, folder, notify) = (plan.unit.clone(), plan.run, folder.clone(), plan.notify.clone());
-        LiveRun::open(Parts { unit, run, folder, ending, notify, oom }, start)
+        LiveRun::open(Parts { unit, run, folder, ending, notify, oom }, start).await
     };
     let line = shared.line().map_err(|e| no_launcher(shared, e))?;
     let fds: Vec<BorrowedFd<'_>> =
         plan.notify.iter().chain(plan.listen_fds.iter().map(|(_, fd)| fd)).map(|fd| fd.as_fd()).collect();
-    let Ok((answer, ending)) = line.ask(&spec.encode(), &fds).await else {
-        line.close();
-        return after_cut(folder, open);
+    let bytes = spec.encode();
+    let answered = async {
+        match line.ask(&bytes, &fds).await {
+            Ok((answer, ending)) => await_answer(&line, answer, folder).await.map(|answer| (answer, Some(ending))),
+            Err(_) => {
+                line.close();
+                Some((Answer::Cut, None))
+            }
+        }
     };
-    match await_answer(&line, answer, folder).await {
-        Some(Answer::Began(began)) => Ok(Some(open(Some(ending), record(shared, spec, plan, began)))),
-        Some(Answer::Failed(stage, errno)) => Err(could_not_begin(plan, stage, errno)),
+    let answered = tokio::select! {
+        answered = answered => answered.ok_or_else(silent),
+        () = given_up => Err(unwanted(plan)),
+    };
+    let begun = match answered {
+        Ok((Answer::Began(began), ending)) => return Ok(Some(open(ending, record(shared, spec, plan, began)).await)),
+        Ok((Answer::Failed(stage, errno), _)) => return Err(could_not_begin(plan, stage, errno)),
         // A shim of a killed launcher may have been late, and first: the folder is ours, so is what began in it.
-        Some(Answer::Refused(ends::NOT_OURS)) => after_cut(folder, open).map_err(|_| refused(folder, ends::NOT_OURS)),
-        Some(Answer::Refused(code)) => Err(refused(folder, code)),
-        Some(Answer::Cut) => after_cut(folder, open),
-        None => give_up(folder, open).await,
+        Ok((Answer::Refused(ends::NOT_OURS), _)) => after_cut(folder).map_err(|_| refused(folder, ends::NOT_OURS))?,
+        Ok((Answer::Refused(code), _)) => return Err(refused(folder, code)),
+        Ok((Answer::Cut, _)) => after_cut(folder)?,
+        Err(why) => {
+            // It is ended here, with what it may have begun: a failure means that nothing of it lives.
+            if let Ok(Some(start)) = after_cut(folder) {
+                let begun = open(None, start).await;
+                begun.kill_all();
+                begun.emptied().await;
+            }
+            return Err(why);
+        }
+    };
+    match begun {
+        Some(start) => Ok(Some(open(None, start).await)),
+        None => Ok(None),
     }
 }
 
@@ -120,31 +146,24 @@ async fn await_answer(line: &Line, mut answer: oneshot::Receiver<Answer>, folder
 
 /// Without an answer the folder tells: a run that is recorded is there; else its name is taken, so
 /// that a shim that comes late gives up.
-fn after_cut(
-    folder: &RunFolder,
-    open: impl Fn(Option<Arc<Ending>>, StartRecord) -> LiveRun,
-) -> Result<Option<LiveRun>, Failure> {
+fn after_cut(folder: &RunFolder) -> Result<Option<StartRecord>, Failure> {
     match folder.make_void() {
         Ok(true) => Ok(None),
         _ => match folder.start() {
-            Some(start) => Ok(Some(open(None, start))),
+            Some(start) => Ok(Some(start)),
             None => Err(Failure::new(ErrorKind::Internal, "the start record is gone")),
         },
     }
 }
 
-/// Ends what does not answer, and what it may have begun.
-async fn give_up(
-    folder: &RunFolder,
-    open: impl Fn(Option<Arc<Ending>>, StartRecord) -> LiveRun,
-) -> Result<Option<LiveRun>, Failure> {
-    if let Ok(Some(begun)) = after_cut(folder, open) {
-        begun.kill_all();
-        let _ = timeout(Duration::from_secs(5), begun.emptied()).await;
-    }
+fn silent() -> Failure {
     let limit = LIMIT.as_secs();
-    Err(Failure::new(ErrorKind::Timeout, format!("the shim did not start the program within {limit} s"))
-        .hint("see whether the disk hangs (`dmesg`), or whether `wharf-shim` was stopped"))
+    Failure::new(ErrorKind::Timeout, format!("the shim did not start the program within {limit} s"))
+        .hint("see whether the disk hangs (`dmesg`), or whether `wharf-shim` was stopped")
+}
+
+fn unwanted(plan: &RunPlan) -> Failure {
+    Failure::new(ErrorKind::Conflict, format!("run {} of {} was given up before it had begun", plan.run, plan.unit))
 }
 
 /// What the shim has written down, without reading it.

@@ -25,15 +25,36 @@ pub struct Watched {
     fd: AsyncFd<OwnedFd>,
 }
 
+/// While there is no descriptor to look with, it is tried again this often.
+const TRY_AGAIN: Duration = Duration::from_millis(50);
+
+/// Nothing was seen, for want of descriptors or of memory for one: that says nothing of what was looked for.
+pub fn saw_nothing(e: &io::Error) -> bool {
+    use rustix::io::Errno;
+    let number = Errno::from_io_error(e);
+    number.is_some_and(|e| matches!(e, Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::NOSPC))
+}
+
+/// Looks until something can be seen. A daemon that has run out of descriptors must not take what
+/// lives for dead.
+pub async fn seen<T>(mut look: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    loop {
+        match look() {
+            Err(e) if saw_nothing(&e) => tokio::time::sleep(TRY_AGAIN).await,
+            looked => return looked,
+        }
+    }
+}
+
 impl Watched {
     /// Opens the process with this pid if it is the one with this identity. None: it has gone.
-    pub fn open(pid: i32, identity: u64) -> Option<Self> {
-        Self::of(pid, pidfd::open_exact(pid, identity).ok()?)
+    pub async fn open(pid: i32, identity: u64) -> Option<Self> {
+        seen(|| Self::of(pid, pidfd::open_exact(pid, identity)?)).await.ok()
     }
 
     /// Watches the process that the descriptor names.
-    pub fn of(pid: i32, fd: OwnedFd) -> Option<Self> {
-        Some(Self { pid, fd: async_fd(fd, Interest::READABLE).ok()? })
+    pub fn of(pid: i32, fd: OwnedFd) -> io::Result<Self> {
+        Ok(Self { pid, fd: async_fd(fd, Interest::READABLE)? })
     }
 
     pub fn pid(&self) -> i32 {

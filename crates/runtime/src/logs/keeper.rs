@@ -36,8 +36,19 @@ pub struct Target {
     pub unit: UnitName,
     /// Its run, while one lives.
     pub run: Option<RunId>,
+    /// The last of its runs that is known to be over. A newer one may have begun by now.
+    pub ended: Option<RunId>,
     /// What is kept, and what counts as a fault.
     pub policy: Arc<Policy>,
+}
+
+impl Target {
+    /// Whether a run is known to be over. What is said here is older than what is true: of a run that
+    /// begins in this moment nothing may be removed.
+    fn is_over(&self, run: RunId) -> bool {
+        let before_the_present = self.run.is_some_and(|present| run < present);
+        self.run != Some(run) && (before_the_present || self.ended.is_some_and(|last| run <= last))
+    }
 }
 
 /// What was found.

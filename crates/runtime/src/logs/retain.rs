@@ -18,7 +18,7 @@ use super::{
 pub struct Weight {
     /// The run.
     pub run: RunId,
-    /// It is alive: its file is being written.
+    /// It is alive, for all that is known: its file is being written.
     pub is_live: bool,
     /// When it was last written, in milliseconds since 1970.
     pub written_ms: i64,
@@ -60,8 +60,8 @@ pub fn decide(weights: &[Weight], policy: &LogPolicy, now_ms: i64) -> Vec<Doomed
 }
 
 /// Looks at all logs of a unit.
-pub fn weigh(dir: &Path, live: Option<RunId>) -> Vec<Weight> {
-    files::runs(dir).into_iter().map(|run| weigh_run(&RunLog::new(dir, run), live == Some(run))).collect()
+pub fn weigh(dir: &Path, is_live: impl Fn(RunId) -> bool) -> Vec<Weight> {
+    files::runs(dir).into_iter().map(|run| weigh_run(&RunLog::new(dir, run), is_live(run))).collect()
 }
 
 fn weigh_run(log: &RunLog, is_live: bool) -> Weight {
@@ -96,7 +96,7 @@ pub fn oldest_archive(all: &Path) -> Option<(PathBuf, Doomed)> {
     let units = fs::read_dir(all).ok()?.flatten().map(|e| e.path());
     let archives = units.flat_map(|dir| {
         let of_run = |w: Weight| w.archives.into_iter().map(move |(span, _, made_ms)| (made_ms, w.run, span));
-        let found: Vec<_> = weigh(&dir, None).into_iter().flat_map(of_run).collect();
+        let found: Vec<_> = weigh(&dir, |_| false).into_iter().flat_map(of_run).collect();
         found.into_iter().map(move |(made_ms, run, span)| (made_ms, span, run, dir.clone()))
     });
     archives.min().map(|(_, span, run, dir)| (dir, Doomed::Archive(run, span)))
@@ -160,7 +160,7 @@ mod tests {
                 log.mark(&log.archive(span(n))).unwrap();
             }
         }
-        assert_eq!(weigh(dir.path(), Some(RunId(2))).iter().filter(|w| w.is_live).count(), 1);
+        assert_eq!(weigh(dir.path(), |run| run == RunId(2)).iter().filter(|w| w.is_live).count(), 1);
         let log = RunLog::new(dir.path(), RunId(2));
         for n in 0..2 {
             remove(dir.path(), &Doomed::Archive(RunId(2), span(n))).unwrap();

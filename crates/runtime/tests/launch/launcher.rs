@@ -199,3 +199,59 @@ async fn torn_and_missing_records_are_of_another_boot() {
     }
     assert!(matches!(place.reborn().find(&unit(), RUN).await, Found::NeverStarted));
 }
+
+/// A start that nobody waits for any more: when it is settled, nothing of it lives, and nothing of it can begin.
+#[tokio::test]
+async fn a_start_that_is_given_up_before_it_began_never_begins() {
+    let place = Place::new();
+    let live = place.launcher.launch(place.shell("exec sleep 60")).await.unwrap();
+    let launcher = wharf_sys::pidfd::open(launcher_of(&live)).unwrap();
+    const SIGSTOP: i32 = 19;
+    const SIGCONT: i32 = 18;
+    wharf_sys::pidfd::signal(&launcher, SIGSTOP).unwrap();
+    let ran = place.path("ran");
+    let script = format!("echo ran >> {}; exec sleep 60", ran.display());
+    let start = place.launcher.launch(RunPlan { run: RunId(8), ..place.shell(&script) });
+    assert!(tokio::time::timeout(Duration::from_millis(100), start).await.is_err());
+    let began = Instant::now();
+    in_time(place.launcher.settled(RunId(8))).await;
+    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+    wharf_sys::pidfd::signal(&launcher, SIGCONT).unwrap();
+    // The launcher is at work again, and has come to what was asked of it before.
+    let next = place.launcher.launch(RunPlan { run: RunId(9), ..place.shell("exec sleep 60") }).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert!(!ran.exists(), "it began after all");
+    assert!(!place.run_dir().with_file_name("8").exists());
+    for live in [live, next] {
+        live.kill_all();
+        ends(&live).await;
+    }
+}
+
+/// Whoever waits leaves at any moment, also in the one in which the run arrives: nobody's run lives on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_run_that_arrives_as_its_caller_leaves_is_ended() {
+    let place = Place::new();
+    let (mut taken, mut left) = (0, 0);
+    for run in 1..=300 {
+        let plan = RunPlan { run: RunId(run), ..place.shell("exec sleep 60") };
+        let patience = Duration::from_micros(run * 17 % 5_000);
+        match tokio::time::timeout(patience, place.launcher.launch(plan)).await {
+            Ok(live) => {
+                taken += 1;
+                let live = live.unwrap();
+                live.kill_all();
+                ends(&live).await;
+            }
+            Err(_) => left += 1,
+        }
+        in_time(place.launcher.settled(RunId(run))).await;
+        match place.reborn().find(&unit(), RunId(run)).await {
+            Found::Ended(_) | Found::NeverStarted => {}
+            alive @ (Found::Alive(_) | Found::Draining(..)) => panic!("run {run} lives: {alive:?}"),
+        }
+        place.launcher.forget(&unit(), RunId(run)).await;
+    }
+    println!("{taken} were taken, {left} were left");
+    assert!(left > 0);
+}

@@ -261,7 +261,8 @@ impl Passes {
         let target = self.targets.get(unit);
         let policy = target.map_or_else(LogPolicy::default, |t| t.policy.logs.clone());
         let dir = self.all.join(unit.as_str());
-        let weights = retain::weigh(&dir, target.and_then(|t| t.run));
+        // Of a unit that is no more all runs are over.
+        let weights = retain::weigh(&dir, |run| target.is_some_and(|t| !t.is_over(run)));
         for doomed in retain::decide(&weights, &policy, wharf_sys::clock::wall_ms()) {
             if let Err(e) = retain::remove(&dir, &doomed) {
                 tracing::warn!("{}: {doomed:?} was not removed: {e}", dir.display());

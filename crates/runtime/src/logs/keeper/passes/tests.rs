@@ -10,6 +10,7 @@ struct Ground {
     passes: Option<Passes>,
     policy: LogPolicy,
     now_ms: u64,
+    ended: Option<RunId>,
 }
 
 fn unit() -> UnitName {
@@ -21,7 +22,7 @@ impl Ground {
         let dir = tempfile::tempdir().unwrap();
         fs::create_dir(dir.path().join("command@x")).unwrap();
         let passes = Some(Passes::new(dir.path().to_owned()).unwrap());
-        Self { dir, passes, policy, now_ms: 1_000_000 }
+        Self { dir, passes, policy, now_ms: 1_000_000, ended: None }
     }
 
     fn log(&self, run: u64) -> crate::logs::RunLog {
@@ -35,7 +36,9 @@ impl Ground {
 
     fn aim(&mut self, run: Option<u64>) {
         let policy = Arc::new(Policy { logs: self.policy.clone(), ..Policy::default() });
-        self.passes.as_mut().unwrap().aim(vec![Target { unit: unit(), run: run.map(RunId), policy }], self.now_ms);
+        let (unit, run, ended) = (unit(), run.map(RunId), self.ended);
+        self.passes.as_mut().unwrap().aim(vec![Target { unit, run, ended, policy }], self.now_ms);
+        self.ended = run;
     }
 
     /// A round, some milliseconds later.
@@ -195,6 +198,27 @@ fn what_is_kept_is_what_the_unit_s_own_policy_says() {
     let round = ground.round(1000);
     assert!(round.grown.contains(&unit()), "who follows must see that it ended");
     assert_eq!(crate::logs::runs(&ground.dir.path().join("command@x")), [RunId(5), RunId(6)]);
+}
+
+#[test]
+fn the_log_of_a_run_that_nobody_has_told_of_yet_stays() {
+    let mut ground = Ground::new(LogPolicy { keep_runs: 0, ..LogPolicy::default() });
+    ground.write(1, "first\n");
+    ground.aim(Some(1));
+    ground.round(1000);
+    // It ends, and the next one writes before the keeper has heard of it.
+    ground.write(2, "second\n");
+    ground.aim(None);
+    ground.round(1000);
+    assert_eq!(crate::logs::runs(&ground.dir.path().join("command@x")), [RunId(2)]);
+    ground.aim(Some(2));
+    ground.write(2, "third\n");
+    ground.round(1000);
+    assert_eq!(ground.read(2), ["second", "third"]);
+    // One that is not kept goes as soon as it is known to be over.
+    ground.aim(None);
+    ground.round(1000);
+    assert_eq!(crate::logs::runs(&ground.dir.path().join("command@x")), []);
 }
 
 #[test]

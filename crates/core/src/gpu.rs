@@ -1,0 +1,235 @@
+//! Units and the arbiter: no run of a unit that needs a GPU begins without a lease, and none keeps one that it does
+//! not use.
+//!
+//! The arbiter knows names only. Here its wishes become stops, its grants become starts, and what happens to a run is
+//! told to it. It refuses to know who is right: that is the arbiter's.
+
+use serde::{Deserialize, Serialize};
+use wharf_model::{
+    DeviceId, ErrorKind, Failure, GpuRequest, Holder, Inventory, LeaseId, OpKind, Preempt, RunId, Taint, UnitName,
+    Want,
+};
+
+use crate::{
+    Cause, Core, Effects, Life, Now, Record, Ticket, Timer,
+    arbiter::{Hint, Outcome, Terms},
+    unit::Step,
+};
+
+/// After a refusal that nobody is told, when it is tried again.
+const AGAIN_MS: u64 = 30_000;
+
+/// What a caller asks of the arbiter.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs)] // Each is the method of the same name of `arbiter::Arbiter`.
+pub enum GpuAsk {
+    Acquire { owner: u32, holder: Holder, request: Box<GpuRequest>, terms: Terms },
+    Renew { lease: LeaseId, epoch: u64 },
+    Hint { lease: LeaseId, epoch: u64, hint: Hint },
+    Update { lease: LeaseId, epoch: u64, vram_bytes: u64 },
+    Release { lease: LeaseId, epoch: u64 },
+    Cancel { lease: LeaseId },
+    Revoke { lease: LeaseId, force: bool, drain_ms: Option<u64> },
+    KeepFree { device: DeviceId, bytes: u64 },
+    Taint { device: DeviceId, taint: Option<Taint> },
+    Pin { lease: LeaseId, for_ms: u64 },
+}
+
+/// News of devices and their users.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum GpuFact {
+    /// The devices were measured.
+    Measured(Box<Inventory>),
+    /// The first process of an outside holder is gone.
+    HolderGone(LeaseId),
+    /// So many requests are open at a unit's ports.
+    Busy(UnitName, u32),
+}
+
+impl Core {
+    /// A caller's ask of the arbiter.
+    pub(crate) fn on_gpu_ask(&mut self, now: Now, ticket: Ticket, ask: GpuAsk, fx: &mut Effects) {
+        let arbiter = &mut self.arbiter;
+        let (of, (mut outcome, result)) = match ask {
+            GpuAsk::Acquire { owner, holder, request, terms } => {
+                let outcome = arbiter.acquire(now, Some(ticket), owner, holder, *request, terms);
+                self.absorb(now, outcome, fx);
+                return;
+            }
+            GpuAsk::Renew { lease, epoch } => (lease, arbiter.renew(now, lease, epoch)),
+            GpuAsk::Hint { lease, epoch, hint } => (lease, arbiter.hint(now, lease, epoch, hint)),
+            GpuAsk::Update { lease, epoch, vram_bytes } => (lease, arbiter.update(now, lease, epoch, vram_bytes)),
+            GpuAsk::Release { lease, epoch } => (lease, arbiter.release(now, lease, epoch)),
+            GpuAsk::Cancel { lease } => (lease, arbiter.cancel(now, lease)),
+            GpuAsk::Revoke { lease, force, drain_ms } => (lease, arbiter.revoke(now, lease, force, drain_ms)),
+            GpuAsk::KeepFree { device, bytes } => (LeaseId::default(), arbiter.keep_free(now, &device, bytes)),
+            GpuAsk::Taint { device, taint } => (LeaseId::default(), arbiter.taint(now, &device, taint)),
+            GpuAsk::Pin { lease, for_ms } => (lease, arbiter.pin(now, lease, for_ms)),
+        };
+        outcome.answers.push((ticket, result.map(|()| of)));
+        self.absorb(now, outcome, fx);
+    }
+
+    pub(crate) fn on_gpu_fact(&mut self, now: Now, fact: GpuFact, fx: &mut Effects) {
+        let outcome = match fact {
+            GpuFact::Measured(inventory) => self.arbiter.measured(now, &inventory),
+            GpuFact::HolderGone(lease) => self.arbiter.holder_gone(now, lease),
+            GpuFact::Busy(unit, requests) => self.arbiter.unit_hint(now, &unit, Hint::Busy(requests)),
+        };
+        self.absorb(now, outcome, fx);
+    }
+
+    pub(crate) fn gpu_due(&mut self, now: Now, fx: &mut Effects) {
+        if self.arbiter.next_deadline().is_some_and(|at| at <= now.boot_ms) {
+            let outcome = self.arbiter.due(now);
+            self.absorb(now, outcome, fx);
+        }
+    }
+
+    /// What follows from a step of the arbiter becomes effects of this one.
+    pub(crate) fn absorb(&mut self, now: Now, outcome: Outcome, fx: &mut Effects) {
+        if outcome.book {
+            fx.records.push(Record::Book(Box::new(self.arbiter.book().clone())));
+        }
+        for id in outcome.leases {
+            fx.records.push(match self.arbiter.lease(id) {
+                Some(lease) => Record::Lease(Box::new(lease.clone())),
+                None => Record::LeaseGone(id),
+            });
+        }
+        fx.gpu_acts.extend(outcome.acts);
+        fx.gpu_notices.extend(outcome.notices);
+        fx.gpu_answers.extend(outcome.answers);
+        for (unit, lease) in outcome.leave {
+            let by = self.arbiter.lease(lease).and_then(|lease| lease.leaves_for);
+            let by = by.and_then(|id| self.arbiter.lease(id)).map_or_else(|| "by hand".to_owned(), |l| l.called());
+            fx.touched.insert(unit.clone());
+            self.begin_stop(now, &unit, Cause::Evicted { by }, fx);
+        }
+        for (unit, failure) in outcome.refused {
+            fx.touched.insert(unit.clone());
+            self.gpu_refused(now, &unit, failure, fx);
+        }
+        for unit in outcome.woken {
+            fx.touched.insert(unit.clone());
+            self.woken.push(unit);
+        }
+    }
+
+    /// Whether a run may begin as far as GPUs are concerned. If not, the unit waits, or was refused.
+    pub(crate) fn has_gpu(&mut self, now: Now, name: &UnitName, fx: &mut Effects) -> bool {
+        let Some(unit) = self.units.get(name) else { return true };
+        let Some(mut request) = unit.policy.gpu.clone() else { return true };
+        if self.arbiter.of_unit(name).is_none() {
+            let step = unit.op.as_ref().and_then(|op| op.steps.front());
+            let asked = matches!(step, Some(Step::Start { .. }));
+            if unit.forced {
+                request.preempt = Preempt::Force;
+            }
+            let terms = Terms { wait_ms: asked.then_some(0), ..Terms::default() };
+            let holder = Holder::Unit { name: name.clone() };
+            let outcome = self.arbiter.acquire(now, None, 0, holder, request, terms);
+            self.absorb(now, outcome, fx);
+        }
+        let Some(lease) = self.arbiter.of_unit(name) else { return false };
+        if lease.is_granted() {
+            return true;
+        }
+        let reason = lease.why.clone().unwrap_or_else(|| {
+            Failure::new(ErrorKind::GpuBusy, format!("{name} waits until the GPUs are measured")).about(name)
+        });
+        if let Some(unit) = self.units.get_mut(name) {
+            unit.last_error = Some(reason.message.clone());
+            unit.hopeless = false;
+            unit.life = Life::Waiting { reason };
+        }
+        false
+    }
+
+    /// It cannot have what it needs. Whoever asked is told; what is merely wanted is tried again later.
+    fn gpu_refused(&mut self, now: Now, name: &UnitName, failure: Failure, fx: &mut Effects) {
+        let Some(unit) = self.units.get_mut(name) else { return };
+        if unit.life.run().is_some() {
+            return;
+        }
+        let failure = on_the_service_socket(failure);
+        unit.last_error = Some(failure.message.clone());
+        let kind = unit.op.as_ref().filter(|op| matches!(op.steps.front(), Some(Step::Start { .. }))).map(|op| op.kind);
+        if kind == Some(OpKind::Start) {
+            unit.want = Want::Down;
+            unit.life = crate::advance::refused(&failure);
+            self.fail(now, name, failure, fx);
+            return;
+        }
+        let until_ms = now.boot_ms.saturating_add(AGAIN_MS);
+        unit.life = Life::Blocked { until_ms, reason: failure.clone() };
+        self.schedule(until_ms, name, RunId(0), Timer::Retry);
+        if kind.is_some() {
+            self.fail(now, name, failure, fx);
+        }
+    }
+
+    /// A unit that stopped waiting leaves the queue.
+    pub(crate) fn leave_queue(&mut self, now: Now, name: &UnitName, fx: &mut Effects) {
+        let waits = self.arbiter.of_unit(name).is_some_and(crate::arbiter::Lease::waits);
+        let still = self.units.get(name).is_some_and(|unit| matches!(unit.life, Life::Waiting { .. }));
+        if waits && !still {
+            let outcome = self.arbiter.unit_gone(now, name, false);
+            self.absorb(now, outcome, fx);
+        }
+    }
+
+    /// Nothing of the unit's run lives any more.
+    pub(crate) fn gpu_gone(&mut self, now: Now, name: &UnitName, made: bool, fx: &mut Effects) {
+        if self.arbiter.of_unit(name).is_some() {
+            let outcome = self.arbiter.unit_gone(now, name, made);
+            self.absorb(now, outcome, fx);
+        }
+    }
+
+    /// The unit's run is ready.
+    pub(crate) fn gpu_ready(&mut self, now: Now, name: &UnitName, fx: &mut Effects) {
+        if self.arbiter.of_unit(name).is_some() {
+            let outcome = self.arbiter.unit_ready(now, name);
+            self.absorb(now, outcome, fx);
+        }
+    }
+}
+
+/// The sixteen methods of a service know nine kinds of failure: what is about GPUs is told with the nearest of them,
+/// and keeps its own word in its data.
+fn on_the_service_socket(failure: Failure) -> Failure {
+    let kind = match failure.kind {
+        ErrorKind::GpuBusy
+        | ErrorKind::GpuPinned
+        | ErrorKind::ForeignHolds
+        | ErrorKind::WouldWait
+        | ErrorKind::Quota
+        | ErrorKind::DrainRefused => ErrorKind::Conflict,
+        ErrorKind::QueueTimeout => ErrorKind::Timeout,
+        ErrorKind::Infeasible | ErrorKind::DeviceTainted | ErrorKind::ProbeStale | ErrorKind::ReclaimFailed => {
+            ErrorKind::Precondition
+        }
+        ErrorKind::NotFound
+        | ErrorKind::Conflict
+        | ErrorKind::PortTaken
+        | ErrorKind::Timeout
+        | ErrorKind::Permission
+        | ErrorKind::ServiceFailed
+        | ErrorKind::InstallFailed
+        | ErrorKind::Precondition
+        | ErrorKind::Storage
+        | ErrorKind::InvalidParams
+        | ErrorKind::StaleEpoch
+        | ErrorKind::LeaseDenied
+        | ErrorKind::PortConflict
+        | ErrorKind::RangeExhausted
+        | ErrorKind::DuplicateListener
+        | ErrorKind::Intruder
+        | ErrorKind::NotEvictable
+        | ErrorKind::EphemeralOverlap
+        | ErrorKind::StalePortEpoch
+        | ErrorKind::Internal => failure.kind,
+    };
+    Failure { kind, ..failure }
+}

@@ -1,0 +1,25 @@
+//! Who may have which port: what is declared, what is leased, what is reserved, and what differs from that.
+//!
+//! ```text
+//!   lease ──> the same key again: the same lease, a new epoch where the holder is another
+//!             a number, or a place in a range ── free of units, leases, reserves and (asked outside) of the kernel
+//!   renew ──> still its holder's        released, expired, its holder dead ──> gone; the sticky number stays
+//! ```
+//!
+//! It owns one rule above all: a port has at most one holder, whether that is a unit or a program outside. It refuses
+//! to know how a socket is looked at: what listens is given to it, and whether a port is free in the kernel is asked of
+//! whoever calls. Ports of different networks have nothing to do with each other (a port of a container network is
+//! bookkeeping only).
+
+mod drift;
+mod ledger;
+mod range;
+#[cfg(test)]
+mod tests;
+
+pub use drift::{Declared, Drift, Observed, Owner, drift};
+pub use ledger::{Claim, Ledger, Outside, PortLease, Row, Terms, Want};
+pub use range::{Lint, Ranges, Span};
+
+/// The network of the machine itself: the only one whose sockets are looked at.
+pub const HOST: &str = "host";

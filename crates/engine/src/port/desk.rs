@@ -1,0 +1,254 @@
+//! The desk where ports are handed out: the ledger, the sockets that keep leased ports, and what units have been
+//! promised in this moment.
+//!
+//! ```text
+//!   a unit's start ──┐  one lock: look in the ledger, try the kernel, write it down
+//!   port.lease ──────┴─> so that neither is given what the other has
+//!   rows ──> the loop ──> journal, in the order of the ledger ──> answer
+//! ```
+//!
+//! It refuses to know what is right: that is `wharf_core::ports`. The lock is held for a few binds, never across a wait.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+    os::fd::OwnedFd,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use tokio::sync::{oneshot, watch};
+use wharf_core::ports::{HOST, Ledger, Outside, PortLease, Ranges, Terms, Want};
+use wharf_model::{ErrorKind, Failure, Handoff, PortLeaseId, Protocol, UnitName};
+use wharf_runtime::ports;
+
+use crate::{
+    engine::Shared,
+    turn::{self, Mail},
+};
+
+/// By then the published state shows what a start has chosen.
+const CLAIMED_FOR: Duration = Duration::from_secs(120);
+
+/// Where ports are handed out.
+pub struct Desk {
+    inner: Mutex<Inner>,
+    /// Counts what has changed, for those who keep watch.
+    moved: watch::Sender<u64>,
+}
+
+#[derive(Default)]
+struct Inner {
+    ledger: Ledger,
+    parked: BTreeMap<PortLeaseId, Vec<OwnedFd>>,
+    /// What units were given by a start that the published state may not show yet.
+    claims: BTreeMap<UnitName, Claim>,
+}
+
+/// What a start has chosen.
+struct Claim {
+    at: Instant,
+    ports: BTreeSet<u16>,
+}
+
+impl Inner {
+    /// Those that may not be published yet.
+    fn claims(&self) -> impl Iterator<Item = (&UnitName, &BTreeSet<u16>)> {
+        let fresh = self.claims.iter().filter(|(_, claim)| claim.at.elapsed() < CLAIMED_FOR);
+        fresh.map(|(unit, claim)| (unit, &claim.ports))
+    }
+}
+
+/// What was written down and is not durable yet.
+#[must_use = "nobody may be told before it is durable"]
+pub struct Unsaved(Option<oneshot::Receiver<()>>);
+
+impl Unsaved {
+    /// Waits until it is durable.
+    pub async fn durable(self) -> Result<(), Failure> {
+        let Some(saved) = self.0 else { return Ok(()) };
+        saved.await.map_err(|_| {
+            Failure::new(ErrorKind::Internal, "the daemon is ending").hint("wharf up starts it again; then ask again")
+        })
+    }
+}
+
+impl Desk {
+    /// With what the journal holds. `same_boot`: the machine was not started anew since.
+    pub fn restore(rows: &[(String, String)], same_boot: bool) -> Result<Self, Failure> {
+        let ledger = Ledger::restore(rows, same_boot).map_err(|e| {
+            Failure::new(ErrorKind::Storage, format!("a lease of a port cannot be read: {e}"))
+                .hint("`sqlite3 state.db 'DELETE FROM ports'` forgets all leases of ports")
+        })?;
+        Ok(Self { inner: Mutex::new(Inner { ledger, ..Inner::default() }), moved: watch::Sender::new(0) })
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tells of each change.
+    pub fn moves(&self) -> watch::Receiver<u64> {
+        self.moved.subscribe()
+    }
+
+    /// All leases, and whether a socket of ours keeps each.
+    pub fn leases(&self) -> Vec<(PortLease, bool)> {
+        let inner = self.inner();
+        inner.ledger.leases().map(|lease| (lease.clone(), inner.parked.contains_key(&lease.id))).collect()
+    }
+
+    /// When the next lease ends by itself, by the boot clock.
+    pub fn next_end_ms(&self) -> Option<u64> {
+        self.inner().ledger.next_end_ms()
+    }
+
+    /// A unit's start chooses its ports: nobody else does meanwhile.
+    pub fn choosing(&self) -> Choosing<'_> {
+        Choosing(self.inner())
+    }
+
+    /// Takes a lease. It blocks for as many binds as there are ports to try.
+    pub fn take(
+        &self,
+        shared: &Shared,
+        terms: &Terms,
+        ranges: &Ranges,
+        units: &BTreeMap<(u16, Protocol), UnitName>,
+        dry_run: bool,
+    ) -> Result<(PortLease, Unsaved), Failure> {
+        let mut inner = self.inner();
+        let claims: Vec<(UnitName, BTreeSet<u16>)> =
+            inner.claims().map(|(unit, ports)| (unit.clone(), ports.clone())).collect();
+        let of_unit = |claim: (u16, Protocol)| {
+            let starts = || claims.iter().find(|(_, ports)| claim.1 == Protocol::Tcp && ports.contains(&claim.0));
+            let starting = || starts().map(|(unit, _)| unit);
+            units.get(&claim).or_else(starting).map(ToString::to_string)
+        };
+        let by_number = matches!(terms.want, Some(Want::Number(_)));
+        let is_free = |port| ports::attempt(terms.protocol, port).map_err(|e| taken(port, terms.protocol, &e, by_number));
+        let now = turn::now();
+        let at = (now.boot_ms, now.wall_ms);
+        if dry_run {
+            let mut trial = inner.ledger.clone();
+            let lease = trial.lease(at, terms.clone(), ranges, of_unit, is_free)?.clone();
+            return Ok((lease, Unsaved(None)));
+        }
+        let lease = inner.ledger.lease(at, terms.clone(), ranges, of_unit, is_free)?.clone();
+        let is_new = !inner.parked.contains_key(&lease.id);
+        if lease.handoff == Handoff::Park && lease.network == HOST && is_new {
+            let parked: io::Result<Vec<OwnedFd>> = lease.ports.iter().map(|port| ports::park(*port)).collect();
+            match parked {
+                Ok(parked) => drop(inner.parked.insert(lease.id, parked)),
+                // Its holder listens already: there is nothing to keep for it.
+                Err(e) => tracing::debug!("{}: {} cannot be parked: {e}", lease.id, lease.label()),
+            }
+        }
+        let unsaved = save(&mut inner, shared);
+        drop(inner);
+        self.tell();
+        Ok((lease, unsaved))
+    }
+
+    /// Changes the ledger; what comes of it is on its way to the journal.
+    pub fn change<T>(
+        &self,
+        shared: &Shared,
+        change: impl FnOnce(&mut Ledger) -> Result<T, Failure>,
+    ) -> Result<(T, Unsaved), Failure> {
+        let mut inner = self.inner();
+        let changed = change(&mut inner.ledger)?;
+        let Inner { ledger, parked, .. } = &mut *inner;
+        parked.retain(|id, _| ledger.get(*id).is_some());
+        let unsaved = save(&mut inner, shared);
+        drop(inner);
+        self.tell();
+        Ok((changed, unsaved))
+    }
+
+    /// A look at the ledger.
+    pub fn see<T>(&self, look: impl FnOnce(&Ledger) -> T) -> T {
+        look(&self.inner().ledger)
+    }
+
+    /// After a start: keeps again what a daemon before this one kept, and writes down what a boot has ended.
+    pub fn settle(&self, shared: &Shared) -> Unsaved {
+        let mut inner = self.inner();
+        let to_park: Vec<(PortLeaseId, Vec<u16>)> = inner
+            .ledger
+            .leases()
+            .filter(|lease| lease.handoff == Handoff::Park && lease.network == HOST)
+            .map(|lease| (lease.id, lease.ports.clone()))
+            .collect();
+        for (id, numbers) in to_park {
+            let parked: io::Result<Vec<OwnedFd>> = numbers.iter().map(|port| ports::park(*port)).collect();
+            if let Ok(parked) = parked {
+                inner.parked.insert(id, parked);
+            }
+        }
+        save(&mut inner, shared)
+    }
+
+    fn tell(&self) {
+        self.moved.send_modify(|moved| *moved += 1);
+    }
+}
+
+/// The rows go to the loop in the order in which the ledger made them: the lock is held.
+fn save(inner: &mut Inner, shared: &Shared) -> Unsaved {
+    let rows = inner.ledger.take_unsaved();
+    if rows.is_empty() {
+        return Unsaved(None);
+    }
+    let (done, saved) = oneshot::channel();
+    // A loop that has ended drops the letter, and with it the other end.
+    let _ = shared.mail.send(Mail::Ports(rows, done));
+    Unsaved(Some(saved))
+}
+
+/// Why the kernel does not give a port. To name the holder is a walk through all processes: for one number only.
+pub fn taken(port: u16, protocol: Protocol, e: &io::Error, name_it: bool) -> Failure {
+    if e.kind() == io::ErrorKind::PermissionDenied {
+        let text = format!("port {port} is not allowed to this user: {e}");
+        return Failure::new(ErrorKind::Permission, text).hint("choose one above 1023");
+    }
+    let holder = if name_it && protocol == Protocol::Tcp { ports::holder(port) } else { None };
+    let by = holder.map_or_else(|| "somebody".to_owned(), |holder| holder.to_string());
+    Failure::new(ErrorKind::PortConflict, format!("port {port} is taken by {by}"))
+        .hint(format!("wharf ports who {port}"))
+        .cause(e)
+}
+
+/// The right to choose ports for a unit. Held for as short as it can be.
+pub struct Choosing<'a>(MutexGuard<'a, Inner>);
+
+impl Choosing<'_> {
+    /// A program outside has leased it.
+    pub fn leased(&self, port: u16) -> Option<Failure> {
+        let lease = self.0.ledger.at(Protocol::Tcp, port)?;
+        let text = format!("port {port} is leased to {} ({}, uid {})", lease.label(), lease.id, lease.uid);
+        let hint = format!("end that lease (wharf ports release {}), or let Wharf choose: --port NAME=auto", lease.id.0);
+        Some(Failure::new(ErrorKind::PortTaken, text).hint(hint))
+    }
+
+    /// What others than this unit have: leases, and starts that the published state may not show yet.
+    pub fn of_others(&self, unit: &UnitName) -> BTreeSet<u16> {
+        let leases = self.0.ledger.leases().filter(|lease| lease.network == HOST);
+        let leased = leases.flat_map(|lease| lease.ports.iter().copied());
+        let claims = self.0.claims().filter(|(other, _)| *other != unit);
+        leased.chain(claims.flat_map(|(_, ports)| ports.iter().copied())).collect()
+    }
+
+    /// These are the unit's now.
+    pub fn claim(&mut self, unit: &UnitName, ports: impl IntoIterator<Item = u16>) {
+        self.0.claims.retain(|_, claim| claim.at.elapsed() < CLAIMED_FOR);
+        let claim = Claim { at: Instant::now(), ports: ports.into_iter().collect() };
+        self.0.claims.insert(unit.clone(), claim);
+    }
+}
+
+/// A process that lives, exactly: for a lease that ends with it.
+pub fn outside(pid: i32) -> io::Result<Outside> {
+    let process = wharf_sys::pidfd::open(pid)?;
+    Ok(Outside { pid, identity: wharf_sys::pidfd::identity(&process, pid)? })
+}

@@ -1,0 +1,55 @@
+//! The body of the process that asks NVIDIA's driver: `wharf gpu-probe`.
+//!
+//! Owns the two ends of its pipe. A driver call that never returns ends with this process and holds up
+//! nobody else: the daemon kills it and starts another one. It ends by itself with the daemon, hung or not.
+
+use std::{
+    io::{self, BufRead, Write},
+    sync::mpsc,
+    thread,
+};
+
+use super::{
+    LIBRARY,
+    nvml::Library,
+    reading::{Line, Said},
+};
+
+/// Answers on standard output what is asked on standard input, a number a line, until that ends.
+///
+/// # Errors
+/// What standard output says; nobody is there to hear it.
+pub fn serve() -> io::Result<()> {
+    let (asked, questions) = mpsc::channel();
+    thread::spawn(move || {
+        for line in io::stdin().lock().lines() {
+            let Some(id) = line.ok().and_then(|line| line.trim().parse().ok()) else { break };
+            if asked.send(id).is_err() {
+                break;
+            }
+        }
+        // The daemon is gone. The other thread may be in a call that never returns, and so may whatever
+        // the library does at a proper end.
+        wharf_sys::process::exit_now(0);
+    });
+    let named = std::env::var_os(LIBRARY).filter(|path| !path.is_empty());
+    let library = match Library::open(named.as_deref()) {
+        Ok(library) => library,
+        Err(why) => return tell(0, why),
+    };
+    let mut session = library.session();
+    tell(0, Said::Opened)?;
+    for id in questions {
+        let said = session.read().map_or_else(Said::Refused, |reading| Said::Reading(Box::new(reading)));
+        tell(id, said)?;
+    }
+    Ok(())
+}
+
+fn tell(id: u64, said: Said) -> io::Result<()> {
+    let mut line = serde_json::to_vec(&Line { id, said })?;
+    line.push(b'\n');
+    let mut out = io::stdout().lock();
+    out.write_all(&line)?;
+    out.flush()
+}

@@ -1,0 +1,5 @@
+//! Faults of what lies around Wharf, each tried on the real daemon.
+
+mod containers;
+mod folders;
+mod hosts;
