@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    io::{Read, Write},
+    io::{ErrorKind, Read, Write},
     net::{Ipv4Addr, TcpListener, TcpStream},
     time::{Duration, Instant},
 };
@@ -391,4 +391,32 @@ fn a_unit_on_demand_opens_its_door_as_soon_as_its_port_is_free() {
         TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok()
     });
     eventually("it runs", SOON, || status(&daemon, "lazy")["state"] == "running");
+}
+
+/// Whoever woke it is not left waiting for a unit that was given up.
+#[test]
+fn a_caller_who_wakes_a_unit_that_cannot_run_is_hung_up_on() {
+    let daemon = Daemon::start();
+    let (port, fine) = (free_port(), daemon.home.join("fine"));
+    fs::write(&fine, "").unwrap();
+    let script = format!("test -e {} && exec python3 -m http.server --bind 127.0.0.1 {port}", fine.display());
+    let with = json!({
+        "argv": ["sh", "-c", script], "ports": { "http": port }, "health": { "tcp": { "port": "http" } },
+    });
+    started(&daemon, "lazy", with, json!({ "on_demand": { "idle_stop_s": 1 }, "restart": { "budget": 0 } }));
+    eventually("nobody uses it: it stops", SOON, || status(&daemon, "lazy")["state"] == "stopped");
+    fs::remove_file(&fine).unwrap();
+    let mut caller = None;
+    eventually("its port is listened on", SOON, || {
+        caller = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).ok();
+        caller.is_some()
+    });
+    let mut caller = caller.unwrap();
+    caller.set_read_timeout(Some(SOON)).unwrap();
+    let heard = caller.read(&mut [0; 1]);
+    assert!(
+        matches!(&heard, Ok(0)) || heard.as_ref().is_err_and(|e| e.kind() == ErrorKind::ConnectionReset),
+        "{heard:?}"
+    );
+    assert_eq!(status(&daemon, "lazy")["state"], "failed");
 }

@@ -1,10 +1,15 @@
 //! A machine with GPUs that are none: the stand-in driver for one daemon, and the program that plays an engine.
 
-use std::path::{Path, PathBuf};
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use nvidia_ml_fake as driver;
 
-use crate::beside;
+use crate::{Daemon, beside};
 
 /// The stand-in driver's file of one test.
 #[derive(Debug, Clone)]
@@ -18,6 +23,10 @@ impl FakeGpus {
     /// # Panics
     /// Where the file cannot be written.
     pub fn new(folder: &Path, devices: &[(&str, u64)]) -> Self {
+        // Engines of other users change it too.
+        let folder = folder.join("driver");
+        fs::create_dir_all(&folder).unwrap();
+        fs::set_permissions(&folder, fs::Permissions::from_mode(0o777)).unwrap();
         let gpus = Self { path: folder.join("driver.json") };
         gpus.edit(|state| {
             state.devices = devices.iter().map(|(uuid, bytes)| driver::Device::new(uuid, *bytes)).collect()
@@ -29,6 +38,22 @@ impl FakeGpus {
     pub fn env(&self) -> [(String, String); 2] {
         let library = driver::library().display().to_string();
         [("WHARF_NVML_LIB".into(), library), (driver::VARIABLE.into(), self.path.display().to_string())]
+    }
+
+    /// A daemon that is to be launched, with these devices of 8 GiB.
+    pub fn daemon(uuids: &[&str]) -> (Daemon, Self) {
+        let daemon = Daemon::prepare();
+        let devices: Vec<(&str, u64)> = uuids.iter().map(|uuid| (*uuid, 8 << 30)).collect();
+        let gpus = Self::new(&daemon.home, &devices);
+        let with = |daemon: Daemon, (name, value): &(String, String)| daemon.with_env(name, value);
+        (gpus.env().iter().fold(daemon, with), gpus)
+    }
+
+    /// A program that plays an engine on these devices. It is the caller's to end.
+    pub fn engine(&self, args: &[&str]) -> Command {
+        let mut engine = Command::new(fake_engine());
+        engine.args(args).envs(self.env()).env_remove("PORT");
+        engine
     }
 
     /// Changes what the driver does.

@@ -47,7 +47,10 @@ fn next_move(op: &Op, unit: &Unit, needed_by_live: bool) -> Move {
         }
         (
             Some(Step::Stop { .. }),
-            Life::Stopping { cause: Cause::Asked | Cause::Need { .. } | Cause::Idle | Cause::Evicted { .. } | Cause::Done, .. }
+            Life::Stopping {
+                cause: Cause::Asked | Cause::Need { .. } | Cause::Idle | Cause::Evicted { .. } | Cause::Done,
+                ..
+            }
             | Life::Unknown { .. },
         ) => Move::Nothing,
 

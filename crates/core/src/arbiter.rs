@@ -17,8 +17,8 @@
 //! Two rules carry the rest. Memory counts as taken from the grant until it was *seen* to be back, whatever its
 //! holder says. And nobody is asked to leave before a whole plan exists in which that makes the request fit.
 
-pub mod board;
 mod asks;
+pub mod board;
 mod explain;
 mod flow;
 mod lease;
@@ -223,6 +223,8 @@ pub struct Arbiter {
     tickets: BTreeMap<LeaseId, Vec<Ticket>>,
     /// Nobody is sent away before the first whole measurement of a new daemon.
     settled: bool,
+    /// When the queue was last gone through.
+    passed_ms: u64,
     /// Moves with every change: a plan names the one that it was made for.
     version: u64,
 }
@@ -315,7 +317,7 @@ impl Arbiter {
                     // Its time in peace ends: somebody may have been waiting for that.
                     let ready_ms = lease.ready_ms.unwrap_or(lease.since_ms);
                     let at = ready_ms.saturating_add(lease.request.min_residency_ms);
-                    Some(at).filter(|at| *at > self.looked_ms())
+                    Some(at).filter(|at| *at > self.passed_ms)
                 }
                 LeaseState::Active
                 | LeaseState::Parked
@@ -334,7 +336,6 @@ impl Arbiter {
         self.slots.values().map(|slot| slot.measured_ms).max().unwrap_or(0)
     }
 }
-
 
 impl Arbiter {
     /// The rules that hold after every step. A text names the first that is broken.

@@ -6,13 +6,13 @@
 
 use serde::{Deserialize, Serialize};
 use wharf_model::{
-    DeviceId, ErrorKind, Failure, GpuRequest, Holder, Inventory, LeaseId, OpKind, Preempt, RunId, Taint, UnitName,
-    Want,
+    DeviceId, ErrorKind, Failure, GpuRequest, Holder, Inventory, LeaseId, OpKind, Preempt, RunId, Taint, UnitName, Want,
 };
 
 use crate::{
     Cause, Core, Effects, Life, Now, Record, Ticket, Timer,
     arbiter::{Hint, Outcome, Terms},
+    needs::Needs,
     unit::Step,
 };
 
@@ -169,11 +169,18 @@ impl Core {
         }
     }
 
-    /// A unit that stopped waiting leaves the queue.
+    /// A unit that does not run keeps a request only while nothing but the GPU holds up its start, and no grant at all:
+    /// what it was granted it has begun to use by now.
     pub(crate) fn leave_queue(&mut self, now: Now, name: &UnitName, fx: &mut Effects) {
-        let waits = self.arbiter.of_unit(name).is_some_and(crate::arbiter::Lease::waits);
-        let still = self.units.get(name).is_some_and(|unit| matches!(unit.life, Life::Waiting { .. }));
-        if waits && !still {
+        let Some(lease) = self.arbiter.of_unit(name) else { return };
+        let waits = lease.waits();
+        let runs = self.units.get(name).is_some_and(|unit| unit.life.run().is_some());
+        let stays = self.units.get(name).is_some_and(|unit| {
+            let starts = unit.op.as_ref().is_none_or(|op| matches!(op.steps.front(), Some(Step::Start { .. })));
+            matches!(unit.life, Life::Waiting { .. }) && starts && unit.is_wanted() && !unit.held
+        });
+        let stays = stays && matches!(self.needs_of(name), Needs::Met);
+        if !runs && !(waits && stays) {
             let outcome = self.arbiter.unit_gone(now, name, false);
             self.absorb(now, outcome, fx);
         }

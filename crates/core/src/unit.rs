@@ -384,6 +384,11 @@ impl Unit {
         self.timers[timer as usize].is_some_and(|(_, of)| of == run)
     }
 
+    /// Its present run was begun with a lease of GPUs, by this daemon.
+    pub fn is_leased(&self) -> bool {
+        self.leased && self.life.run().is_some()
+    }
+
     /// It has to say that it is alive, again and again.
     pub fn is_watched(&self) -> bool {
         self.watchdog.is_some()

@@ -166,6 +166,8 @@ fn tend(shared: &Arc<Shared>, on_demand: &[Arc<Unit>]) -> bool {
         let is_shut = doors.get(&unit.name).is_none_or(|door| !door.is_at(&ports));
         match (doors.get_mut(&unit.name), &unit.life) {
             (Some(door), Life::Up { .. }) => let_through(&unit.name, std::mem::take(&mut *held(&door.held))),
+            // It was given up: whoever woke it is told by the end of the connection.
+            (Some(door), Life::Failed { .. }) => held(&door.held).clear(),
             (Some(door), _) if rests && door.watch.is_none() && !is_shut => {
                 door.watch = Some(watch(shared, &unit.name, door));
             }

@@ -64,7 +64,15 @@ fn protocols(one: Option<Protocol>) -> Vec<Protocol> {
 
 /// Whose each port of a unit is.
 fn of_units(shared: &Shared, settings: &Settings) -> BTreeMap<(u16, Protocol), UnitName> {
-    look::declared(shared, settings).into_iter().map(|d| ((d.port, d.protocol), d.unit)).collect()
+    let mut of_units = BTreeMap::new();
+    for declared in look::declared(shared, settings) {
+        let place = (declared.port, declared.protocol);
+        // Of several that declare it, the one that runs has it.
+        if declared.is_up || !of_units.contains_key(&place) {
+            of_units.insert(place, declared.unit);
+        }
+    }
+    of_units
 }
 
 /// Says where a unit's ports lie oddly (SN-86). It never keeps a unit from starting.

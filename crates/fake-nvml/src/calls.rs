@@ -4,8 +4,12 @@
 #![allow(unsafe_code, reason = "a C library's stand-in speaks C")]
 #![allow(non_snake_case, clippy::missing_safety_doc, reason = "the names and the rules are those of nvml.h")]
 
+mod health;
+mod lists;
+mod shape;
+
 use std::{
-    ffi::{c_char, c_int, c_uint, c_ulonglong, c_void},
+    ffi::{c_char, c_uint, c_ulonglong, c_void},
     process,
     sync::Mutex,
     thread,
@@ -13,7 +17,7 @@ use std::{
 };
 
 use crate::{
-    Kind, State,
+    State,
     file::{boot_ms, edit, named, start_ticks},
 };
 
@@ -29,13 +33,6 @@ const INSUFFICIENT_SIZE: Return = 7;
 const TIMEOUT: Return = 10;
 const GPU_IS_LOST: Return = 15;
 const UNKNOWN: Return = 999;
-
-/// `NVML_VALUE_NOT_AVAILABLE` of 64 bits.
-const NOT_AVAILABLE: c_ulonglong = c_ulonglong::MAX;
-/// `nvmlEventTypeXidCriticalError`.
-const XID: c_ulonglong = 8;
-/// `NVML_FI_DEV_GET_GPU_RECOVERY_ACTION`.
-const RECOVERY: c_uint = 230;
 
 /// UUIDs by handle: a handle is a place here, plus one.
 static HANDLES: Mutex<Vec<String>> = Mutex::new(vec![]);
@@ -57,14 +54,6 @@ pub struct MemoryV2 {
 }
 
 #[repr(C)]
-pub struct ProcessInfo {
-    pid: c_uint,
-    used: c_ulonglong,
-    gpu_instance: c_uint,
-    compute_instance: c_uint,
-}
-
-#[repr(C)]
 pub struct PciInfo {
     bus_id_legacy: [u8; 16],
     domain: c_uint,
@@ -73,26 +62,6 @@ pub struct PciInfo {
     device_id: c_uint,
     sub_system_id: c_uint,
     bus_id: [u8; 32],
-}
-
-#[repr(C)]
-pub struct FieldValue {
-    field: c_uint,
-    scope: c_uint,
-    timestamp: i64,
-    latency: i64,
-    kind: c_uint,
-    outcome: Return,
-    value: c_ulonglong,
-}
-
-#[repr(C)]
-pub struct EventData {
-    device: Handle,
-    kind: c_ulonglong,
-    data: c_ulonglong,
-    gpu_instance: c_uint,
-    compute_instance: c_uint,
 }
 
 /// Tells a reader that the numbers of processes are whatever the file says.
@@ -289,219 +258,4 @@ pub extern "C" fn nvmlDeviceGetMemoryInfo_v2(device: Handle, memory: Option<&mut
         *memory = MemoryV2 { version: memory.version, total, reserved, free, used };
         Ok(())
     })
-}
-
-/// # Safety
-/// `infos` is null or has room for `count` entries.
-unsafe fn list(name: &str, kind: Kind, device: Handle, count: *mut c_uint, infos: *mut ProcessInfo) -> Return {
-    answer(|| {
-        let state = state(name)?;
-        let (_, uuid) = find(&state, device)?;
-        if count.is_null() {
-            return Err(INVALID_ARGUMENT);
-        }
-        // SAFETY: not null, and the caller's.
-        let room = unsafe { *count };
-        let found = state.listed(&uuid, kind, boot_ms());
-        // SAFETY: as above.
-        unsafe { *count = c_uint::try_from(found.len()).unwrap_or(0) };
-        let grows = !infos.is_null() && state.growing_lists > 0;
-        if grows {
-            let _ =
-                named().map(|path| edit(&path, |state| state.growing_lists = state.growing_lists.saturating_sub(1)));
-        }
-        if grows || usize::try_from(room).unwrap_or(0) < found.len() {
-            return Err(INSUFFICIENT_SIZE);
-        }
-        for (at, process) in found.iter().enumerate().filter(|_| !infos.is_null()) {
-            let info = ProcessInfo {
-                pid: process.pid.cast_unsigned(),
-                used: if process.not_available { NOT_AVAILABLE } else { process.bytes },
-                gpu_instance: c_uint::MAX,
-                compute_instance: c_uint::MAX,
-            };
-            // SAFETY: there is room for all that were found.
-            unsafe { infos.add(at).write(info) };
-        }
-        Ok(())
-    })
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn nvmlDeviceGetComputeRunningProcesses_v3(
-    device: Handle,
-    count: *mut c_uint,
-    infos: *mut ProcessInfo,
-) -> Return {
-    // SAFETY: as the caller promises.
-    unsafe { list("nvmlDeviceGetComputeRunningProcesses_v3", Kind::Compute, device, count, infos) }
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn nvmlDeviceGetGraphicsRunningProcesses_v3(
-    device: Handle,
-    count: *mut c_uint,
-    infos: *mut ProcessInfo,
-) -> Return {
-    // SAFETY: as the caller promises.
-    unsafe { list("nvmlDeviceGetGraphicsRunningProcesses_v3", Kind::Graphics, device, count, infos) }
-}
-
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn nvmlDeviceGetMPSComputeRunningProcesses_v3(
-    device: Handle,
-    count: *mut c_uint,
-    infos: *mut ProcessInfo,
-) -> Return {
-    // SAFETY: as the caller promises.
-    unsafe { list("nvmlDeviceGetMPSComputeRunningProcesses_v3", Kind::Mps, device, count, infos) }
-}
-
-#[unsafe(no_mangle)]
-pub extern "C" fn nvmlDeviceGetMigMode(
-    device: Handle,
-    current: Option<&mut c_uint>,
-    pending: Option<&mut c_uint>,
-) -> Return {
-    answer(|| {
-        let state = state("nvmlDeviceGetMigMode")?;
-        let (at, _) = find(&state, device)?;
-        let mode = c_uint::from(!state.devices[at].parts.is_empty());
-        *current.ok_or(INVALID_ARGUMENT)? = mode;
-        *pending.ok_or(INVALID_ARGUMENT)? = mode;
-        Ok(())
-    })
-}
-
-#[unsafe(no_mangle)]
-pub extern "C" fn nvmlDeviceGetMaxMigDeviceCount(device: Handle, count: Option<&mut c_uint>) -> Return {
-    answer(|| {
-        find(&state("nvmlDeviceGetMaxMigDeviceCount")?, device)?;
-        *count.ok_or(INVALID_ARGUMENT)? = 7;
-        Ok(())
-    })
-}
-
-#[unsafe(no_mangle)]
-pub extern "C" fn nvmlDeviceGetMigDeviceHandleByIndex(
-    device: Handle,
-    index: c_uint,
-    part: Option<&mut Handle>,
-) -> Return {
-    answer(|| {
-        let state = state("nvmlDeviceGetMigDeviceHandleByIndex")?;
-        let (at, _) = find(&state, device)?;
-        let found = state.devices[at].parts.get(usize::try_from(index).unwrap_or(usize::MAX)).ok_or(NOT_FOUND)?;
-        *part.ok_or(INVALID_ARGUMENT)? = handle(&found.uuid);
-        Ok(())
-    })
-}
-
-#[unsafe(no_mangle)]
-pub extern "C" fn nvmlDeviceGetNumaNodeId(device: Handle, node: Option<&mut c_uint>) -> Return {
-    answer(|| {
-        let state = state("nvmlDeviceGetNumaNodeId")?;
-        let (at, _) = find(&state, device)?;
-        *node.ok_or(INVALID_ARGUMENT)? = state.devices[at].node.ok_or(NOT_SUPPORTED)?;
-        Ok(())
-    })
-}
-
-/// # Safety
-/// `values` is null or has `count` entries.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn nvmlDeviceGetFieldValues(device: Handle, count: c_int, values: *mut FieldValue) -> Return {
-    answer(|| {
-        let state = state("nvmlDeviceGetFieldValues")?;
-        let (at, _) = find(&state, device)?;
-        if values.is_null() {
-            return Err(INVALID_ARGUMENT);
-        }
-        for place in 0..usize::try_from(count).unwrap_or(0) {
-            // SAFETY: the caller promises so many entries.
-            let value = unsafe { &mut *values.add(place) };
-            value.outcome = if value.field == RECOVERY { SUCCESS } else { NOT_SUPPORTED };
-            // An unsigned int.
-            (value.kind, value.value) = (1, c_ulonglong::from(state.devices[at].recovery));
-        }
-        Ok(())
-    })
-}
-
-#[unsafe(no_mangle)]
-pub extern "C" fn nvmlDeviceGetNvLinkState(device: Handle, link: c_uint, active: Option<&mut c_uint>) -> Return {
-    answer(|| {
-        let state = state("nvmlDeviceGetNvLinkState")?;
-        let (at, _) = find(&state, device)?;
-        let links = &state.devices[at].links;
-        if links.is_empty() {
-            return Err(NOT_SUPPORTED);
-        }
-        *active.ok_or(INVALID_ARGUMENT)? = c_uint::from(usize::try_from(link).is_ok_and(|link| link < links.len()));
-        Ok(())
-    })
-}
-
-#[unsafe(no_mangle)]
-pub extern "C" fn nvmlDeviceGetNvLinkRemotePciInfo_v2(
-    device: Handle,
-    link: c_uint,
-    info: Option<&mut PciInfo>,
-) -> Return {
-    answer(|| {
-        let state = state("nvmlDeviceGetNvLinkRemotePciInfo_v2")?;
-        let (at, _) = find(&state, device)?;
-        let links = &state.devices[at].links;
-        let remote = usize::try_from(link).ok().and_then(|link| links.get(link)).ok_or(INVALID_ARGUMENT)?;
-        *info.ok_or(INVALID_ARGUMENT)? = pci(usize::try_from(*remote).unwrap_or(0));
-        Ok(())
-    })
-}
-
-#[unsafe(no_mangle)]
-pub extern "C" fn nvmlEventSetCreate(set: Option<&mut Handle>) -> Return {
-    answer(|| {
-        state("nvmlEventSetCreate")?;
-        *set.ok_or(INVALID_ARGUMENT)? = std::ptr::without_provenance_mut(1);
-        Ok(())
-    })
-}
-
-#[unsafe(no_mangle)]
-pub extern "C" fn nvmlEventSetFree(_: Handle) -> Return {
-    SUCCESS
-}
-
-#[unsafe(no_mangle)]
-pub extern "C" fn nvmlDeviceGetSupportedEventTypes(device: Handle, types: Option<&mut c_ulonglong>) -> Return {
-    answer(|| {
-        find(&state("nvmlDeviceGetSupportedEventTypes")?, device)?;
-        *types.ok_or(INVALID_ARGUMENT)? = XID;
-        Ok(())
-    })
-}
-
-#[unsafe(no_mangle)]
-pub extern "C" fn nvmlDeviceRegisterEvents(device: Handle, _: c_ulonglong, _: Handle) -> Return {
-    answer(|| find(&state("nvmlDeviceRegisterEvents")?, device).map(drop))
-}
-
-#[unsafe(no_mangle)]
-pub extern "C" fn nvmlEventSetWait_v2(_: Handle, data: Option<&mut EventData>, _: c_uint) -> Return {
-    answer(|| {
-        let state = state("nvmlEventSetWait_v2")?;
-        let told = state.devices.iter().find_map(|device| Some((device.uuid.clone(), device.xid?)));
-        let (uuid, xid) = told.ok_or(TIMEOUT)?;
-        let once = |state: &mut State| state.devices.iter_mut().filter(|d| d.uuid == uuid).for_each(|d| d.xid = None);
-        named().map(|path| edit(&path, once));
-        *data.ok_or(INVALID_ARGUMENT)? =
-            EventData { device: handle(&uuid), kind: XID, data: xid, gpu_instance: 0, compute_instance: 0 };
-        Ok(())
-    })
-}
-
-/// As R615 has it; only its being there is looked at.
-#[unsafe(no_mangle)]
-pub extern "C" fn nvmlDeviceGetMemoryLimits_v1(_: Handle, _: *mut c_void) -> Return {
-    NOT_SUPPORTED
 }

@@ -6,6 +6,7 @@ use std::{
     env, fs,
     fs::File,
     io,
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
 };
 
@@ -47,6 +48,8 @@ pub fn write(path: &Path, state: &State) -> io::Result<()> {
 /// Where it cannot be locked, read or written.
 pub fn edit<T>(path: &Path, change: impl FnOnce(&mut State) -> T) -> io::Result<T> {
     let lock = File::options().create(true).truncate(false).write(true).open(path.with_extension("lock"))?;
+    // Engines may run as other users; who may not change it has it from somebody who has.
+    let _ = lock.set_permissions(fs::Permissions::from_mode(0o666));
     flock(&lock, FlockOperation::LockExclusive)?;
     let mut state = read(path)?;
     let before = state.clone();

@@ -1,12 +1,13 @@
 //! A stand-in for libnvidia-ml.so: devices and processes that a file describes, and every fault that a real
 //! driver has. For tests and demos on machines without a GPU.
 //!
-//! Owns the file (`state`, `file`), and the calls that NVML's users make of it (`calls`). It refuses to know
-//! Wharf. The library is `libnvidia_ml_fake.so`; the same crate, linked, reads and writes the file.
+//! Owns the file (`state`, `file`), and the calls that users of NVML (`calls`) and of CUDA (`cuda`) make of it.
+//! It refuses to know Wharf. The library is `libnvidia_ml_fake.so`; the same crate, linked, reads and writes the file.
 //!
 //! The file's path is in the variable `WHARF_FAKE_NVML`.
 
 mod calls;
+mod cuda;
 mod file;
 mod state;
 

@@ -21,34 +21,29 @@ mod ground;
 mod kfd;
 mod nvidia;
 mod nvml;
+mod part;
 mod reading;
 mod serve;
 mod simulated;
 mod whose;
 
-use std::{
-    collections::BTreeMap,
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
 use tokio::{
     sync::{Mutex, watch},
     task::JoinHandle,
     time::{Instant, timeout},
 };
-use wharf_model::{Device, DeviceId, Inventory, LimitsBackend, Vendor};
+use wharf_model::{Device, DeviceId, Inventory, Vendor};
 
-pub use asker::Helper;
+pub use asker::Program;
 pub use ground::{Ground, Pids};
 pub use serve::serve;
 pub use simulated::Held;
 pub use whose::Runs;
 
 use asker::{Asked, Asker};
-use reading::Reading;
-use whose::Whose;
+use part::Part;
 
 use crate::Layout;
 
@@ -58,6 +53,9 @@ pub const LIBRARY: &str = "WHARF_NVML_LIB";
 pub const SIMULATED: &str = "WHARF_GPUS";
 /// Tells a program that plays an engine where to write what it has; see [`Eye::simulated_folder`].
 pub const SIMULATED_FOLDER: &str = "WHARF_SIMULATED_FOLDER";
+
+/// How long the process that asks NVIDIA's driver stays without a question, in milliseconds; for tests.
+pub const IDLE_MS: &str = "WHARF_GPU_PROBE_IDLE_MS";
 
 /// A library that is not there is looked for again after this long.
 const NO_LIBRARY: Duration = Duration::from_secs(60);
@@ -82,26 +80,21 @@ struct Looking {
     no_library: Option<(Instant, String)>,
     /// NVIDIA's devices as they were last seen, by index.
     before: BTreeMap<u32, Device>,
+    /// The last grave error of each, by UUID: the process that was told of it need not be the one that lives.
+    xids: BTreeMap<String, u64>,
     /// A look at the kernel's files that has not come back.
     files: Option<JoinHandle<Part>>,
     began: Option<Instant>,
 }
 
-/// What one source found.
-#[derive(Debug, Default)]
-struct Part {
-    devices: Vec<Device>,
-    sources: Vec<String>,
-    problems: Vec<String>,
-}
-
 impl Eye {
     /// Nothing is looked at, and no process started, before the first [`Eye::refresh`].
     pub fn new(ground: Ground) -> Self {
-        let mut helper = ground.helper.clone();
-        helper.env.extend(ground.nvml.iter().map(|path| (LIBRARY.into(), path.into())));
-        let asker = Asker::new(helper);
-        let looking = Looking { asker, no_library: None, before: BTreeMap::new(), files: None, began: None };
+        let mut program = ground.program.clone();
+        program.env.extend(ground.nvml.iter().map(|path| (LIBRARY.into(), path.into())));
+        let asker = Asker::new(program);
+        let (before, xids) = (BTreeMap::new(), BTreeMap::new());
+        let looking = Looking { asker, no_library: None, before, xids, files: None, began: None };
         let last = watch::Sender::new(Arc::default());
         Self { inner: Arc::new(Inner { ground, looking: Mutex::new(looking), last }) }
     }
@@ -142,7 +135,7 @@ impl Eye {
     }
 
     /// The pid of the process that asks NVIDIA's driver, while there is one.
-    pub async fn helper_pid(&self) -> Option<u32> {
+    pub async fn asker_pid(&self) -> Option<u32> {
         self.inner.looking.lock().await.asker.pid()
     }
 
@@ -199,9 +192,13 @@ impl Inner {
             None => looking.asker.ask().await,
         };
         match asked {
-            Asked::Reading(reading) => {
+            Asked::Reading(mut reading) => {
+                for card in &mut reading.cards {
+                    looking.xids.extend(card.xid.map(|xid| (card.body.uuid.clone(), xid)));
+                    card.xid = looking.xids.get(&card.body.uuid).copied();
+                }
                 let (ground, before) = (self.ground.clone(), looking.before.clone());
-                let part = tokio::task::spawn_blocking(move || understood(&reading, &ground, &before)).await;
+                let part = tokio::task::spawn_blocking(move || part::understood(&reading, &ground, &before)).await;
                 let part = part.unwrap_or_default();
                 for device in part.devices.iter().filter(|device| device.parent.is_none()) {
                     // As it was while it answered: the taints of a lost one are not its memory.
@@ -227,22 +224,13 @@ impl Inner {
     /// AMD and Intel. A read that hangs is waited for once, then left alone; no second one is begun beside it.
     async fn files(&self, looking: &mut Looking) -> Part {
         let ground = self.ground.clone();
-        let begin = || {
-            tokio::task::spawn_blocking(move || {
-                let whose = Whose::new(&ground.runs);
-                let (devices, problems) = drm::read(&ground.root, |pid, used, kind| whose.process(pid, used, kind));
-                let has = |vendor: Vendor| devices.iter().any(|device| device.vendor == vendor);
-                let sources = [(Vendor::Amd, "amdgpu"), (Vendor::Intel, "the kernel's files (Intel)")];
-                let sources = sources.iter().filter(|(vendor, _)| has(*vendor)).map(|(_, name)| (*name).to_owned());
-                Part { sources: sources.collect(), devices, problems }
-            })
-        };
+        let begin = || tokio::task::spawn_blocking(move || part::files(&ground));
         let mut reading = looking.files.take().unwrap_or_else(begin);
-        match timeout(self.ground.helper.deadline, &mut reading).await {
+        match timeout(self.ground.program.deadline, &mut reading).await {
             Ok(part) => part.unwrap_or_default(),
             Err(_) => {
                 looking.files = Some(reading);
-                let late = self.ground.helper.deadline.as_millis();
+                let late = self.ground.program.deadline.as_millis();
                 let why = format!("the kernel's files of AMD's and Intel's devices were not read within {late} ms");
                 Part { problems: vec![why], ..Part::default() }
             }
@@ -251,59 +239,8 @@ impl Inner {
 
     async fn simulated(&self) -> Part {
         let ground = self.ground.clone();
-        tokio::task::spawn_blocking(move || declared(&ground)).await.unwrap_or_default()
+        tokio::task::spawn_blocking(move || part::declared(&ground)).await.unwrap_or_default()
     }
-}
-
-/// What a reading means on this machine. Reads /proc for each process that it lists.
-fn understood(reading: &Reading, ground: &Ground, before: &BTreeMap<u32, Device>) -> Part {
-    let whose = Whose::new(&ground.runs);
-    let dmem = dmem::read(&ground.root);
-    let limits = match (reading.has_limits, dmem.is_there) {
-        (true, true) => LimitsBackend::NvmlDmem,
-        (true, false) => LimitsBackend::NvmlMisc,
-        (false, _) => LimitsBackend::None,
-    };
-    let proofs = || {
-        let pids = nvidia::listed(reading).into_iter().filter_map(|pid| i32::try_from(pid).ok());
-        nvidia::pids_are_ours(pids.map(|pid| (whose.lives(pid), ground::has_nvidia_open(&ground.root, pid))))
-    };
-    let around = nvidia::Around {
-        pids_are_ours: match ground.pids {
-            Pids::FindOut => reading.is_stand_in || ground::is_first_pid_namespace(&ground.root) || proofs(),
-            Pids::OfAnotherNamespace => proofs(),
-        },
-        limits,
-        machine: ground::machine_memory(&ground.root),
-        near: &|pci| drm::near(&ground.root, pci),
-        process: &|pid, used, kind| whose.process(pid, used, kind),
-        before,
-    };
-    let nvidia::Found { devices, problems } = nvidia::found(reading, &around);
-    Part { devices, problems, sources: vec![format!("nvml {}", reading.driver)] }
-}
-
-/// The simulated devices as they are now.
-fn declared(ground: &Ground) -> Part {
-    let declared = match simulated::read(&ground.simulated) {
-        Ok(Some(declared)) => declared,
-        Ok(None) => return Part::default(),
-        Err(why) => return Part { problems: vec![why], ..Part::default() },
-    };
-    let folder = declared.folder.clone().unwrap_or_else(|| ground.held.clone());
-    let mut part = Part { sources: vec![file_name(&ground.simulated)], ..Part::default() };
-    if let Err(e) = ground::make_open_folder(&folder) {
-        part.problems.push(format!("{} could not be made for simulated devices: {e}", folder.display()));
-    }
-    let (held, problems) = simulated::held(&folder);
-    part.problems.extend(problems);
-    let whose = Whose::new(&ground.runs);
-    part.devices = simulated::devices(&declared, &held, |pid, used, kind| whose.process(pid, used, kind));
-    part
-}
-
-fn file_name(path: &Path) -> String {
-    path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned())
 }
 
 /// Milliseconds since the machine was started, sleep included.

@@ -19,7 +19,7 @@ use std::{
 
 use nvidia_ml_fake as driver;
 use wharf_model::{Device, DeviceProcess, Inventory};
-use wharf_runtime::gpu::{Eye, Ground, Helper, Pids, Runs};
+use wharf_runtime::gpu::{Eye, Ground, Pids, Program, Runs};
 
 const GIB: u64 = 1 << 30;
 const FIRST: &str = "GPU-00000000-0000-0000-0000-00000000000a";
@@ -62,7 +62,7 @@ impl Stage {
     /// Where nothing hangs nobody waits for this deadline, also on a busy machine.
     fn ground(&self) -> Ground {
         Ground {
-            helper: Helper {
+            program: Program {
                 argv: vec![env!("CARGO_BIN_EXE_wharf-gpu-probe").into()],
                 env: vec![(driver::VARIABLE.into(), self.path("driver.json").into())],
                 deadline: Duration::from_secs(20),

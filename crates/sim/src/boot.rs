@@ -71,8 +71,11 @@ impl World {
         let recovered = self.recover(&mut units);
         let newest_dir = self.machine.bodies.keys().last().map_or(0, |run| run.0);
         let next_run = self.journal.counters.0.max(newest_dir).max(self.machine.newest_log);
-        let (core, first) =
+        let (mut core, mut first) =
             Core::restore(units.into_values().collect(), ops(&self.journal), next_run, self.journal.counters.1);
+        let rebooted = std::mem::replace(&mut self.journal.boot, self.machine.boot) != self.machine.boot;
+        let leases = self.journal.leases.values().cloned().collect();
+        core.restore_gpus(self.machine.now, self.journal.book.clone(), leases, rebooted, &mut first);
         self.judge.restored(&core, &self.journal)?;
         first.acts.iter().for_each(|act| self.counts.act(act));
         let looks: Vec<_> = first.acts.into_iter().filter_map(looked_at).collect();
@@ -83,7 +86,7 @@ impl World {
         if let Some(daemon) = &mut self.daemon {
             // Restoring only writes down what was broken off. The looks begin below, one after another.
             let records = first.records.into_iter().chain(recovered).collect();
-            daemon.held.push(Effects { records, ..Effects::default() });
+            daemon.held.push(Effects { records, gpu_acts: first.gpu_acts, ..Effects::default() });
         }
         self.flush()
     }

@@ -30,7 +30,8 @@ impl World {
             let now = self.machine.now.boot_ms;
             let next = self.daemon.as_ref().and_then(|d| d.core.next_deadline()).unwrap_or(end);
             let step = next.saturating_sub(now).clamp(1, end - now);
-            self.wait(if watched { step.min(400) } else { step })?;
+            let pace = self.daemon.as_ref().and_then(|d| d.core.arbiter().pace_ms()).unwrap_or(step);
+            self.wait(if watched { step.min(400) } else { step }.min(pace))?;
         }
         self.work()?;
         self.all_is_well()
@@ -157,6 +158,10 @@ fn settled(core: &Core, machine: &Machine, unit: &Unit, tries_again: bool) -> Re
         }
         (Want::Up | Want::OnDemand, Phase::Blocked) => {
             let waits = matches!(unit.life, Life::Waiting { .. });
+            // Its GPU is another's, or none would do: that is the arbiter's to say, and judged there.
+            if unit.policy.gpu.is_some() {
+                return Ok(());
+            }
             let taken = || unit.fixed_ports().any(|(_, number)| machine.is_taken(number));
             let hindered = if waits { lacks(core, unit) } else { taken() };
             if hindered { Ok(()) } else { Err("nothing is in its way") }
@@ -177,6 +182,7 @@ fn lacks(core: &Core, unit: &Unit) -> bool {
         }
         match other.phase() {
             Phase::Failed => true,
+            Phase::Blocked if other.policy.gpu.is_some() => true,
             Phase::Blocked => !matches!(other.life, Life::Waiting { .. }) || lacks(core, other),
             Phase::NotInstalled
             | Phase::Stopped

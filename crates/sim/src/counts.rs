@@ -248,6 +248,7 @@ impl Counts {
             | Deed::Crash { .. }
             | Deed::Boot
             | Deed::Look
+            | Deed::Measure
             | Deed::KeepCopy
             | Deed::Work
             | Deed::Port { taken: false, .. } => {}

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde_json::json;
 use wharf_core::{Declared, Wishes};
-use wharf_model::{Need, OnDemand, OnExit, Policy, Preset, Restart, UnitName};
+use wharf_model::{GpuNeed, GpuRequest, Need, OnDemand, OnExit, Policy, Preempt, Preset, Restart, UnitName};
 
 use crate::chance::Chance;
 
@@ -61,6 +61,9 @@ fn policy(chance: &mut Chance, number: u64, units: u64, needs: u64) -> Policy {
         2 | 3 => policy.on_demand = Some(OnDemand::default()),
         _ => {}
     }
+    if number % 7 == 3 {
+        policy.gpu = Some(gpu(chance));
+    }
     policy.notify = chance.percent(20);
     policy.watchdog_ms = chance.percent(20).then(|| chance.one_of(&[1_000, 5_000]));
     policy.start_timeout_ms = chance.one_of(&[1_000, 1_000, 30_000, 240_000]);
@@ -74,6 +77,19 @@ fn policy(chance: &mut Chance, number: u64, units: u64, needs: u64) -> Policy {
         policy.post_start = vec!["true".into()];
     }
     policy
+}
+
+/// What a unit may need of two small GPUs. Some need more than there is.
+fn gpu(chance: &mut Chance) -> GpuRequest {
+    let vram_bytes = chance.one_of(&[None, Some(4 << 30), Some(10 << 30), Some(10 << 30), Some(40 << 30)]);
+    let devices = chance.one_of(&[1, 1, 1, 2]);
+    GpuRequest {
+        need: GpuNeed { devices, vram_bytes, ..GpuNeed::default() },
+        importance: chance.one_of(&[10, 50]),
+        preempt: chance.one_of(&[Preempt::Never, Preempt::Never, Preempt::Lower, Preempt::Force]),
+        min_residency_ms: chance.one_of(&[0, 5_000]),
+        ..GpuRequest::default()
+    }
 }
 
 fn restart(chance: &mut Chance, slow_retry_s: u64) -> Restart {

@@ -35,6 +35,8 @@ pub struct Daemon {
     pub looks: VecDeque<(UnitName, RunId)>,
     /// Runs that have a folder and stand in no record.
     pub strangers: VecDeque<(UnitName, RunId)>,
+    /// The devices are to be measured.
+    pub measure: bool,
     /// It has said that it looked at everything.
     pub booted: bool,
     /// Effects that wait for their commit, and for how many letters more.

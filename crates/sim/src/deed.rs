@@ -32,6 +32,8 @@ pub enum Deed {
         /// Which, counted back from the last.
         nth: u32,
     },
+    /// The GPUs are measured, if anybody wants to know.
+    Measure,
     /// The main process of the unit's run ends.
     Ends {
         /// The unit.

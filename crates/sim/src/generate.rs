@@ -215,10 +215,11 @@ impl Fate {
     }
 
     fn odd(&mut self, unit: UnitName) -> Deed {
-        match self.chance.below(4) {
-            0 => Deed::ShimDies { unit },
-            1 => Deed::Unstick { unit },
-            2 => Deed::LogFault { unit, line: Some("E1".into()) },
+        match self.chance.below(8) {
+            0..4 => Deed::Measure,
+            4 => Deed::ShimDies { unit },
+            5 => Deed::Unstick { unit },
+            6 => Deed::LogFault { unit, line: Some("E1".into()) },
             _ => Deed::LogFault { unit, line: None },
         }
     }

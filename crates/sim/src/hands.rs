@@ -179,6 +179,7 @@ impl World {
         };
         self.machine.make(run, body);
         self.judge.made(unit, known, self.machine.now.boot_ms)?;
+        self.load(unit, run)?;
         Ok(Ok(ports))
     }
 
@@ -241,6 +242,7 @@ impl World {
         body.recorded = body.shim;
         let (exit, empty) = (body.known_exit(), !body.lives());
         let learned = (!body.recorded && run.0.is_multiple_of(2)).then(|| how.clone());
+        self.unload(run);
         self.tell_watcher(run, |unit| Fact::Exited { unit, run, exit, empty, last_words: vec![] });
         if let Some(exit) = learned {
             self.tell_watcher(run, |unit| Fact::Learned { unit, run, exit });
@@ -256,6 +258,7 @@ impl World {
     fn end_rest(&mut self, run: RunId) {
         let Some(body) = self.machine.bodies.get_mut(&run).filter(|body| !body.main && !body.stuck) else { return };
         body.helpers = 0;
+        self.unload(run);
         self.tell_watcher(run, |unit| Fact::Emptied { unit, run });
     }
 
@@ -295,6 +298,7 @@ impl World {
     /// Time passes, and the daemon wakes whenever something is due.
     pub(crate) fn wait(&mut self, ms: u64) -> Result<(), Broken> {
         self.flush()?;
+        self.measure()?;
         let target = self.machine.now.boot_ms.saturating_add(ms);
         let mut spins = 0;
         loop {
@@ -309,10 +313,13 @@ impl World {
                 return broken("spins", format!("{SPINS} deadlines at {now} ms"));
             }
             self.break_off()?;
+            if self.daemon.as_ref().is_some_and(|daemon| daemon.measure) {
+                self.measure()?;
+            }
             if deadline.is_some_and(|at| at <= next) {
                 self.step(Event::Deadline)?;
             } else if next == target {
-                return Ok(());
+                return self.measure();
             }
         }
     }

@@ -18,6 +18,8 @@ pub struct Journal {
     pub units: BTreeMap<UnitName, Saved>,
     /// Operations of each unit, oldest first.
     pub ops: BTreeMap<UnitName, VecDeque<Operation>>,
+    /// The start of the machine that it was written in.
+    pub boot: u32,
     /// Leases of GPUs.
     pub leases: BTreeMap<LeaseId, Lease>,
     /// What the arbiter knows beside them.

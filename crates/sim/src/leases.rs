@@ -465,12 +465,8 @@ impl World {
     /// The daemon ends; the next one has what was recorded, and nobody's connection.
     fn crash(&mut self) {
         self.seen.crashes += 1;
-        let granted: BTreeMap<LeaseId, (LeaseState, u64)> = self
-            .arbiter
-            .leases()
-            .filter(|l| l.state.is_charged())
-            .map(|l| (l.id, (l.state, l.epoch)))
-            .collect();
+        let granted: BTreeMap<LeaseId, (LeaseState, u64)> =
+            self.arbiter.leases().filter(|l| l.state.is_charged()).map(|l| (l.id, (l.state, l.epoch))).collect();
         let (arbiter, fx) = Arbiter::restore(self.book.clone(), self.leases.values().cloned().collect(), false);
         self.arbiter = arbiter;
         for (id, (state, epoch)) in granted {

@@ -13,6 +13,7 @@
 pub mod account;
 pub mod boot;
 pub mod calm;
+pub mod cards;
 pub mod chance;
 pub mod counts;
 pub mod crowd;

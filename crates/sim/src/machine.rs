@@ -5,6 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use wharf_core::{FoundRun, Now, Saved};
 use wharf_model::{Exit, RunId, UnitName};
 
+use crate::cards::Cards;
+
 /// A run as the kernel and its folder know it.
 #[derive(Debug, Clone)]
 pub struct Body {
@@ -72,6 +74,8 @@ pub struct Machine {
     holders: BTreeMap<u16, RunId>,
     /// The highest run that ever had a log.
     pub newest_log: u64,
+    /// Its GPUs.
+    pub cards: Cards,
 }
 
 impl Machine {
@@ -133,6 +137,7 @@ impl Machine {
             (body.main, body.helpers, body.watcher) = (false, 0, None);
         }
         self.strangers.clear();
+        self.cards.clear();
     }
 
     /// Time passes.

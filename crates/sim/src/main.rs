@@ -75,7 +75,9 @@ fn leases_of(args: &[String]) -> Result<(), String> {
             let seen = std::panic::catch_unwind(|| leases::play(seed, length))
                 .map_err(|_| format!("seed {seed}: it broke off"))
                 .and_then(|played| played)
-                .map_err(|why| format!("{why}\nagain: cargo xtask sim leases --seed {seed} --deeds {length} --length {length}"))?;
+                .map_err(|why| {
+                    format!("{why}\nagain: cargo xtask sim leases --seed {seed} --deeds {length} --length {length}")
+                })?;
             all.add(&seen);
         }
         Ok(all)

@@ -156,5 +156,11 @@ fn start(number: u64) -> wharf_core::Ask {
     };
     let policy = Policy { needs, ..Policy::default() };
     let declared = Declared { wishes: Wishes::new(), ..scenario::declared(policy) };
-    wharf_core::Ask { unit: name(number), goal: Goal::Start { reset: false }, declared: Some(declared), wait: true, force: false }
+    wharf_core::Ask {
+        unit: name(number),
+        goal: Goal::Start { reset: false },
+        declared: Some(declared),
+        wait: true,
+        force: false,
+    }
 }

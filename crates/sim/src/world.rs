@@ -152,6 +152,7 @@ impl World {
                 self.machine.strangers.remove(number);
                 Ok(())
             }
+            Deed::Measure => self.measure(),
             Deed::Work => self.work(),
             Deed::Calm => self.calm(),
         }
@@ -237,6 +238,7 @@ impl World {
             whole.acts.extend(fx.acts);
             whole.notices.extend(fx.notices);
             whole.answers.extend(fx.answers);
+            whole.gpu_acts.extend(fx.gpu_acts);
             whole.touched.extend(fx.touched);
         }
         if self.burns(Seen::CrashBeforeCommit) {
@@ -255,12 +257,16 @@ impl World {
                 return Ok(());
             }
         }
+        for act in &whole.gpu_acts {
+            self.perform_gpu(act);
+        }
         for answer in whole.answers {
             self.give_answer(&answer)?;
             if self.burns(Seen::CrashBetweenAnswers) {
                 return Ok(());
             }
         }
+        self.same_leases()?;
         match &self.daemon {
             Some(daemon) => recorded(&self.journal, &daemon.core, whole.touched.iter()),
             None => Ok(()),

@@ -1,7 +1,10 @@
 //! Containers that Wharf runs by `docker run`, and that somebody else removes.
 
 use std::{
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -26,7 +29,8 @@ impl Containers {
     fn begin() -> Result<Self, String> {
         let docker = Docker::find()?;
         let image = docker.programs()?;
-        let mark = format!("wharf-t9-{}", std::process::id());
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let mark = format!("wharf-t9-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         docker.run(&["run", "--rm", "--network", "none", "--name", &mark, image, "sleep", "0"])?;
         Ok(Self { docker, image, mark })
     }
@@ -71,7 +75,7 @@ impl Containers {
 
 impl Drop for Containers {
     fn drop(&mut self) {
-        for unit in ["supervised", "bounded", "observed", "away"] {
+        for unit in ["supervised", "bounded", "observed", "away", "stopped"] {
             let _ = self.docker.run(&["rm", "--force", &self.name(unit)]);
         }
     }
@@ -145,4 +149,21 @@ fn t9_a_container_that_is_removed_by_hand_is_told_by_the_next_read_and_the_polic
     assert!(slowest < Duration::from_secs(1), "a read said that it runs {slowest:?} after it was removed");
     containers.remove("supervised");
     daemon.ok("service.stop", json!({ "name": "command@supervised" }));
+}
+
+#[test]
+fn t9_a_stop_ends_the_container_where_its_first_process_hears_signals() {
+    let containers = match Containers::begin() {
+        Ok(containers) => containers,
+        Err(why) => return cannot("T9", &format!("a stop of a container ({why})")),
+    };
+    let daemon = Daemon::start();
+    // That is what --init is for.
+    let mut with = containers.argv("stopped");
+    with["argv"].as_array_mut().unwrap().insert(2, json!("--init"));
+    with["stop_timeout_s"] = json!(10);
+    daemon.run("stopped", with);
+    eventually("its container is there", SOON, || !containers.ids("stopped").is_empty());
+    daemon.ok("service.stop", json!({ "name": "command@stopped" }));
+    assert_eq!(containers.ids("stopped"), "", "a stop left the container running");
 }

@@ -47,7 +47,7 @@ impl Stage {
         let runtime = runtime.map_err(|e| e.to_string())?;
         let mut ground = Ground::of_machine(&Layout::below(dir.path()), "check");
         // The first answer may take as long as the driver takes to start its devices.
-        ground.helper.deadline = Duration::from_secs(10);
+        ground.program.deadline = Duration::from_secs(10);
         let eye = Eye::new(ground);
         if !eye.has_sources() {
             return Err("no driver of a GPU is loaded and no device is declared".into());
@@ -100,8 +100,8 @@ impl Stage {
     }
 
     /// The pid of the process that asks the driver.
-    pub fn helper(&self) -> Option<u32> {
-        self.runtime.block_on(self.eye.helper_pid())
+    pub fn asker(&self) -> Option<u32> {
+        self.runtime.block_on(self.eye.asker_pid())
     }
 
     pub fn device<'a>(&self, found: &'a Inventory) -> &'a Device {
@@ -114,10 +114,10 @@ impl Stage {
         self.device(&self.look()).used_bytes.unwrap_or(0)
     }
 
-    /// Until what is used has not changed for a while, in bytes.
+    /// Until what is used has not changed for a while, in bytes. Where others work on the device, not for ever.
     pub fn settled(&self) -> u64 {
-        let (mut last, mut since) = (self.used(), Instant::now());
-        while since.elapsed() < Duration::from_millis(500) {
+        let (began, mut last, mut since) = (Instant::now(), self.used(), Instant::now());
+        while since.elapsed() < Duration::from_millis(500) && began.elapsed() < Duration::from_secs(10) {
             std::thread::sleep(Duration::from_millis(20));
             let now = self.used();
             if now != last {

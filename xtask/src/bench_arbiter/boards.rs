@@ -53,7 +53,7 @@ fn most_stay(dice: &mut Dice) -> Leave {
     if dice.below(3) == 0 { any_value(dice) } else { Leave::No("it matters more".into()) }
 }
 
-pub const KINDS: [Kind; 8] = [
+const KINDS: [Kind; 8] = [
     Kind {
         name: "usual: one in eight on two or four devices",
         widths: &[1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 2, 4],
@@ -120,7 +120,7 @@ pub const KINDS: [Kind; 8] = [
     },
 ];
 
-pub fn board(dice: &mut Dice, kind: &Kind) -> (Board, GpuNeed) {
+fn board(dice: &mut Dice, kind: &Kind) -> (Board, GpuNeed) {
     let sizes = [24, 48, 80, 141][dice.below(4) as usize] * GIB;
     let mut free = [sizes; 16];
     let mut residents: Vec<Resident> = vec![];

@@ -133,7 +133,7 @@ impl Policy for GreedyDual {
 }
 
 /// The planner's choice, by what each holder is said to be worth.
-pub fn planned(trace: &Trace, loaded: &Loaded, which: usize, value: impl Fn(usize) -> u64) -> (usize, Vec<usize>) {
+fn planned(trace: &Trace, loaded: &Loaded, which: usize, value: impl Fn(usize) -> u64) -> (usize, Vec<usize>) {
     let there = (0..loaded.on.len()).filter_map(|other| Some((other, loaded.on[other]?)));
     let residents = there.map(|(other, device)| Resident {
         lease: LeaseId(other as u64),
@@ -165,53 +165,94 @@ pub fn planned(trace: &Trace, loaded: &Loaded, which: usize, value: impl Fn(usiz
     }
 }
 
-/// The planner, by Landlord's credit: whoever stays pays rent, a use restores the credit.
+/// What the planner knows of each program.
 #[derive(Default)]
-pub struct Landlord(Vec<Learned>);
+struct Known(Vec<Learned>);
 
-impl Policy for Landlord {
-    fn name(&self) -> &'static str {
-        "exact, by Landlord's credit"
-    }
-
-    fn make_room(&mut self, trace: &Trace, loaded: &Loaded, _: u64, which: usize) -> (usize, Vec<usize>) {
-        let (device, victims) = planned(trace, loaded, which, |other| self.0[other].credit_ms);
-        let rent = victims.iter().map(|other| self.0[*other].rent(trace.programs[*other].bytes)).max();
-        for other in loaded.there(device).into_iter().filter(|other| !victims.contains(other)) {
-            self.0[other].pay(rent.unwrap_or_default(), trace.programs[other].bytes);
-        }
-        (device, victims)
-    }
-
+impl Known {
     fn loaded(&mut self, trace: &Trace, which: usize) {
         self.0.resize(trace.programs.len(), Learned::default());
         self.0[which].loaded(trace.programs[which].reload_ms);
     }
 
-    fn used(&mut self, _: &Trace, now_ms: u64, which: usize) {
-        self.0[which].used(now_ms);
+    /// Who stays on the device pays for those who were sent away.
+    fn collect(&mut self, trace: &Trace, loaded: &Loaded, (device, victims): &(usize, Vec<usize>)) {
+        let bytes = |which: usize| trace.programs[which].bytes;
+        let rent = victims.iter().map(|victim| self.0[*victim].rent(bytes(*victim))).max().unwrap_or_default();
+        for other in loaded.there(*device).into_iter().filter(|other| !victims.contains(other)) {
+            self.0[other].pay(rent, bytes(other));
+        }
     }
 }
 
-/// The planner, by what is learned: what the daemon does.
+/// The planner, by Landlord's credit alone.
 #[derive(Default)]
-pub struct Wharf(Vec<Learned>);
+pub struct Landlord(Known);
 
-impl Policy for Wharf {
+impl Policy for Landlord {
     fn name(&self) -> &'static str {
-        "Wharf: exact, by load × rate"
+        "exact, by Landlord's credit alone"
     }
 
-    fn make_room(&mut self, trace: &Trace, loaded: &Loaded, now_ms: u64, which: usize) -> (usize, Vec<usize>) {
-        planned(trace, loaded, which, |other| self.0[other].value(now_ms, 50, trace.programs[other].bytes))
+    fn make_room(&mut self, trace: &Trace, loaded: &Loaded, _: u64, which: usize) -> (usize, Vec<usize>) {
+        let way = planned(trace, loaded, which, |other| self.0.0[other].credit_ms);
+        self.0.collect(trace, loaded, &way);
+        way
     }
 
     fn loaded(&mut self, trace: &Trace, which: usize) {
-        self.0.resize(trace.programs.len(), Learned::default());
-        self.0[which].loaded(trace.programs[which].reload_ms);
+        self.0.loaded(trace, which);
     }
 
     fn used(&mut self, _: &Trace, now_ms: u64, which: usize) {
-        self.0[which].used(now_ms);
+        self.0.0[which].used(now_ms);
+    }
+}
+
+/// The planner, by uses of late alone.
+#[derive(Default)]
+pub struct LoadTimesRate(Known);
+
+impl Policy for LoadTimesRate {
+    fn name(&self) -> &'static str {
+        "exact, by load × uses of late alone"
+    }
+
+    fn make_room(&mut self, trace: &Trace, loaded: &Loaded, now_ms: u64, which: usize) -> (usize, Vec<usize>) {
+        let rate = |other: usize| self.0.0[other].uses_an_hour_milli(now_ms);
+        planned(trace, loaded, which, |other| rate(other) * trace.programs[other].reload_ms)
+    }
+
+    fn loaded(&mut self, trace: &Trace, which: usize) {
+        self.0.loaded(trace, which);
+    }
+
+    fn used(&mut self, _: &Trace, now_ms: u64, which: usize) {
+        self.0.0[which].used(now_ms);
+    }
+}
+
+/// The planner, by all that is learned: what the daemon does.
+#[derive(Default)]
+pub struct Wharf(Known);
+
+impl Policy for Wharf {
+    fn name(&self) -> &'static str {
+        "Wharf: exact, by load × expected uses + credit"
+    }
+
+    fn make_room(&mut self, trace: &Trace, loaded: &Loaded, now_ms: u64, which: usize) -> (usize, Vec<usize>) {
+        let value = |other: usize| self.0.0[other].value(now_ms, 50, trace.programs[other].bytes);
+        let way = planned(trace, loaded, which, value);
+        self.0.collect(trace, loaded, &way);
+        way
+    }
+
+    fn loaded(&mut self, trace: &Trace, which: usize) {
+        self.0.loaded(trace, which);
+    }
+
+    fn used(&mut self, _: &Trace, now_ms: u64, which: usize) {
+        self.0.0[which].used(now_ms);
     }
 }

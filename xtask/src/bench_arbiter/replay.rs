@@ -44,7 +44,7 @@ pub fn replay(trace: &Trace, sizes: &[u64], policy: &mut dyn Policy) -> Cost {
         if loaded.on[which].is_none() {
             let (device, victims) = policy.make_room(trace, &loaded, now_ms, which);
             for victim in victims {
-                assert_eq!(loaded.on[victim].take().is_some(), true, "{} sends away who is not there", policy.name());
+                assert!(loaded.on[victim].take().is_some(), "{} sends away who is not there", policy.name());
             }
             assert!(loaded.free(trace, device) >= program.bytes, "{} over-commits device {device}", policy.name());
             loaded.on[which] = Some(device);

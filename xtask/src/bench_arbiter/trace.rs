@@ -60,38 +60,64 @@ pub struct Habits {
     pub shift: u64,
     /// Between two requests, about, in milliseconds.
     pub pause_ms: f64,
+    /// What engines do before they answer.
+    pub engines: Engines,
+}
+
+/// What engines do before they answer, beside reading their model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Engines {
+    /// Half of them next to nothing; half compile and capture graphs for one to three minutes.
+    TwoKinds,
+    /// Anything from a second to two minutes, short more often than long: hardest to tell apart.
+    Alike,
 }
 
 /// 14 programs of 3 to 42 GiB, half a minute between requests: two days and more.
-pub const USUAL: Habits =
-    Habits { programs: 14, requests: 6_000, zipf: 1.0, locality: 0.4, shift: 1_200, pause_ms: 30_000.0 };
+pub const USUAL: Habits = Habits {
+    programs: 14,
+    requests: 6_000,
+    zipf: 1.0,
+    locality: 0.4,
+    shift: 1_200,
+    pause_ms: 30_000.0,
+    engines: Engines::TwoKinds,
+};
 
-pub fn made(seed: u64, habits: Habits) -> Trace {
-    let mut dice = Dice(seed);
-    let programs = (0..habits.programs)
+fn programs(dice: &mut Dice, habits: Habits) -> Vec<Program> {
+    (0..habits.programs)
         .map(|_| {
             let gib = dice.between(3f64.ln(), 42f64.ln()).exp();
-            // Reading it in, from memory or from a disk; then half of them answer at once, and half compile and capture
-            // graphs for a minute or three first.
-            let starts_s = if dice.below(2) == 0 { dice.between(0.5, 3.0) } else { dice.between(40.0, 180.0) };
+            let starts_s = match habits.engines {
+                Engines::TwoKinds if dice.below(2) == 0 => dice.between(0.5, 3.0),
+                Engines::TwoKinds => dice.between(40.0, 180.0),
+                Engines::Alike => dice.between(0.0, 120f64.ln()).exp(),
+            };
+            // Read from memory, or from a disk.
             let reload_s = gib * dice.between(0.2, 1.5) + starts_s;
             Program { bytes: (gib * GIB as f64) as u64, reload_ms: (reload_s * 1000.0) as u64 }
         })
-        .collect();
-    let mut liked: Vec<usize> = (0..habits.programs).collect();
-    let shuffle = |liked: &mut Vec<usize>, dice: &mut Dice, swaps: usize| {
+        .collect()
+}
+
+/// Some are liked much better than others, and whoever was wanted is soon wanted again; what is liked shifts.
+pub fn liked(seed: u64, habits: Habits) -> Trace {
+    let mut dice = Dice(seed);
+    let programs = programs(&mut dice, habits);
+    let mut ranks: Vec<usize> = (0..habits.programs).collect();
+    let shuffle = |ranks: &mut Vec<usize>, dice: &mut Dice, swaps: usize| {
         for _ in 0..swaps {
-            let (a, b) = (dice.below(liked.len() as u64) as usize, dice.below(liked.len() as u64) as usize);
-            liked.swap(a, b);
+            let (a, b) = (dice.below(ranks.len() as u64) as usize, dice.below(ranks.len() as u64) as usize);
+            ranks.swap(a, b);
         }
     };
-    shuffle(&mut liked, &mut dice, 50);
+    shuffle(&mut ranks, &mut dice, 50);
     let weights: Vec<f64> = (1..=habits.programs).map(|rank| 1.0 / (rank as f64).powf(habits.zipf)).collect();
     let all: f64 = weights.iter().sum();
     let (mut requests, mut now, mut recent) = (vec![], 0.0, vec![]);
     for _ in 0..habits.requests {
         if dice.below(habits.shift) == 0 {
-            shuffle(&mut liked, &mut dice, 4);
+            shuffle(&mut ranks, &mut dice, 4);
         }
         now += -habits.pause_ms * (1.0 - dice.part()).ln();
         let which = if !recent.is_empty() && dice.part() < habits.locality {
@@ -102,13 +128,39 @@ pub fn made(seed: u64, habits: Habits) -> Trace {
                 at -= weight;
                 at < 0.0
             });
-            liked[rank.unwrap_or(0)]
+            ranks[rank.unwrap_or(0)]
         };
         recent.push(which);
         if recent.len() > 3 {
             recent.remove(0);
         }
         requests.push((now as u64, which));
+    }
+    Trace { programs, requests }
+}
+
+/// People's days: activities that want one to three programs in turn, many times over, then something else; nights.
+pub fn sessions(seed: u64, habits: Habits) -> Trace {
+    let mut dice = Dice(seed);
+    let programs = programs(&mut dice, habits);
+    let activities: Vec<Vec<usize>> =
+        (0..8).map(|_| (0..=dice.below(3)).map(|_| dice.below(habits.programs as u64) as usize).collect()).collect();
+    let (mut requests, mut day, mut now) = (vec![], 0.0, 8.0 * 3_600_000.0);
+    while requests.len() < habits.requests {
+        // The smaller of two: some are liked more.
+        let activity = &activities[dice.below(8).min(dice.below(8)) as usize];
+        let pause_ms = dice.between(0.1, 2.0) * habits.pause_ms;
+        for _ in 0..2 + dice.below(12) {
+            for which in activity {
+                now += 500.0 - pause_ms * (1.0 - dice.part()).ln();
+                requests.push((now as u64, *which));
+            }
+        }
+        now += -600_000.0 * (1.0 - dice.part()).ln();
+        if now - day > 22.0 * 3_600_000.0 {
+            day += 24.0 * 3_600_000.0;
+            now = day + 8.0 * 3_600_000.0;
+        }
     }
     Trace { programs, requests }
 }

@@ -1,9 +1,7 @@
 //! What callers ask: acquire, renew, tell, grow, give back; and what operators do by hand.
 
 use serde::{Deserialize, Serialize};
-use wharf_model::{
-    DeviceId, ErrorKind, Failure, GpuRequest, Holder, LeaseId, LeaseState, Taint, UnitName,
-};
+use wharf_model::{DeviceId, ErrorKind, Failure, GpuRequest, Holder, LeaseId, LeaseState, Taint, UnitName};
 
 use super::{Arbiter, Lease, Outcome};
 use crate::{Now, Ticket};
@@ -239,7 +237,13 @@ impl Arbiter {
     }
 
     /// The holder is asked to leave, by hand.
-    pub fn revoke(&mut self, now: Now, id: LeaseId, force: bool, drain_ms: Option<u64>) -> (Outcome, Result<(), Failure>) {
+    pub fn revoke(
+        &mut self,
+        now: Now,
+        id: LeaseId,
+        force: bool,
+        drain_ms: Option<u64>,
+    ) -> (Outcome, Result<(), Failure>) {
         let mut fx = Outcome::default();
         let Some(lease) = self.leases.get_mut(&id) else { return (fx, Err(not_there(id))) };
         if lease.is_pinned(now.boot_ms) && !force {

@@ -83,7 +83,8 @@ impl Arbiter {
 
     fn step(&self, lease: &Lease) -> PlanStep {
         let learned = self.book.learned.get(&lease.label());
-        let reload_ms = learned.and_then(super::value::Learned::reload_ms).or(lease.request.reload_ms).unwrap_or(10_000);
+        let reload_ms =
+            learned.and_then(super::value::Learned::reload_ms).or(lease.request.reload_ms).unwrap_or(10_000);
         PlanStep {
             lease: lease.id,
             holder: lease.called(),
@@ -143,7 +144,14 @@ impl Arbiter {
     }
 
     /// Why it waits: the failure that it is told if it does not want to.
-    pub(super) fn waiting(&self, now: Now, lease: &Lease, alternative: usize, board: &Board, verdict: &Verdict) -> Failure {
+    pub(super) fn waiting(
+        &self,
+        now: Now,
+        lease: &Lease,
+        alternative: usize,
+        board: &Board,
+        verdict: &Verdict,
+    ) -> Failure {
         let need = lease.request.needs().nth(alternative).unwrap_or(&lease.request.need);
         let blockers = self.blockers(board, need);
         let best = board.places.iter().filter(|place| place.bar.is_none()).max_by_key(|place| place.free);
@@ -160,7 +168,8 @@ impl Arbiter {
             behind.iter().filter_map(|id| self.leases.get(id)).map(|lease| self.how_it_stands(lease)).collect();
         let stale = !board.places.is_empty() && board.places.iter().all(|place| place.bar == Some(Bar::Stale));
         let pinned = |id: &LeaseId| self.leases.get(id).is_some_and(|lease| lease.is_pinned(now.boot_ms));
-        let best = best.map_or_else(String::new, |place| format!("; best is {} on {}", size(place.free), self.name_of(&place.id)));
+        let best = best
+            .map_or_else(String::new, |place| format!("; best is {} on {}", size(place.free), self.name_of(&place.id)));
         let failure = if stale {
             self.stale_probe()
         } else if !behind.is_empty() {

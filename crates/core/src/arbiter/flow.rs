@@ -63,7 +63,8 @@ impl Arbiter {
         let mut listed = false;
         for at in 0..lease.shares.len() {
             let Some(slot) = self.slots.get(&lease.shares[at].device) else { continue };
-            let own: Vec<_> = slot.owned().filter(|(_, owner)| *owner == Some(id)).map(|(process, _)| process).collect();
+            let own: Vec<_> =
+                slot.owned().filter(|(_, owner)| *owner == Some(id)).map(|(process, _)| process).collect();
             listed |= !own.is_empty();
             let told = slot.device.processes.is_some() && own.iter().all(|process| process.used_bytes.is_some());
             let measured: u64 = own.iter().filter_map(|process| process.used_bytes).sum();
@@ -225,6 +226,26 @@ impl Arbiter {
             let why = self.leases.get(&id).map(|lease| format!("for {}", lease.holder.label())).unwrap_or_default();
             self.ask_to_leave(now, victim.lease, Some(id), &why, fx);
         }
+        self.collect_rent(id, placement, fx);
+    }
+
+    /// Who stays on these devices while others leave them pays for it, by size: see `value.rs`.
+    fn collect_rent(&mut self, id: LeaseId, placement: &Placement, fx: &mut Outcome) {
+        let Some(asker) = self.leases.get(&id) else { return };
+        let goes = |lease: &Lease| placement.victims.iter().any(|victim| victim.lease == lease.id);
+        let is_there = |lease: &Lease| lease.shares.iter().any(|s| asker.shares.iter().any(|a| a.device == s.device));
+        let book = &self.book.learned;
+        let rents = self.leases.values().filter(|lease| goes(lease));
+        let rents = rents.filter_map(|lease| Some(book.get(&lease.label())?.rent(lease.charge())));
+        let Some(rent) = rents.max() else { return };
+        let stays = |lease: &&Lease| lease.is_granted() && lease.id != id && !goes(lease) && is_there(lease);
+        let due: Vec<_> = self.leases.values().filter(stays).map(|lease| (lease.label(), lease.charge())).collect();
+        for (label, bytes) in due {
+            if let Some(learned) = self.book.learned.get_mut(&label) {
+                learned.pay(rent, bytes);
+                fx.book = true;
+            }
+        }
     }
 
     /// A holder is asked to end, and ended when its time is over.
@@ -293,9 +314,10 @@ impl Arbiter {
             fx.leases.insert(id);
             // Whether others of it are on the devices is for the next measurement to say.
             fx.acts.push(GpuAct::Measure);
-            let blind = lease.shares.iter().all(|share| {
-                self.slots.get(&share.device).is_none_or(|slot| slot.device.processes.is_none())
-            });
+            let blind = lease
+                .shares
+                .iter()
+                .all(|share| self.slots.get(&share.device).is_none_or(|slot| slot.device.processes.is_none()));
             if blind {
                 self.reclaim(now, id, &mut fx);
             }

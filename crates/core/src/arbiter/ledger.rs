@@ -12,9 +12,7 @@
 
 use std::collections::BTreeMap;
 
-use wharf_model::{
-    DeviceId, DeviceProcess, GpuRequest, Holder, LeaseId, LeaseState, Preempt, TaintEffect, UnitName,
-};
+use wharf_model::{DeviceId, DeviceProcess, GpuRequest, Holder, LeaseId, LeaseState, Preempt, TaintEffect, UnitName};
 
 use super::{
     Arbiter, Lease, Slot,
@@ -95,8 +93,7 @@ impl Arbiter {
             lease.shares.iter().filter(|share| share.device == *id).map(of).sum()
         };
         let others = || self.leases.values().filter(|lease| Some(lease.id) != but);
-        let charged: u64 =
-            others().filter(|l| l.state.is_charged()).map(|l| on(l, |share| share.charge_bytes)).sum();
+        let charged: u64 = others().filter(|l| l.state.is_charged()).map(|l| on(l, |share| share.charge_bytes)).sum();
         let promised: u64 =
             others().filter(|l| l.state == LeaseState::Reserved).map(|l| on(l, |share| share.declared_bytes)).sum();
         let used = slot.device.used_bytes.unwrap_or(0);
@@ -126,12 +123,7 @@ impl Arbiter {
     }
 
     /// The board as it is for one request. `held` are the devices that waiting requests before it are owed.
-    pub(super) fn board(
-        &self,
-        now_ms: u64,
-        asker: &Lease,
-        held: &BTreeMap<DeviceId, LeaseId>,
-    ) -> Board {
+    pub(super) fn board(&self, now_ms: u64, asker: &Lease, held: &BTreeMap<DeviceId, LeaseId>) -> Board {
         let unit_of_asker = asker.unit();
         let mut places = vec![];
         let mut at: BTreeMap<&DeviceId, usize> = BTreeMap::new();
@@ -228,15 +220,14 @@ impl Arbiter {
         if let Some(no) = self.stays(now_ms, lease, request, asker) {
             return Leave::No(no);
         }
-        let learned = self.book.learned.get(&lease.label());
-        let reload_ms = learned
-            .and_then(super::value::Learned::reload_ms)
-            .or(lease.request.reload_ms)
-            .unwrap_or(DEFAULT_RELOAD_MS);
-        let value = learned.map_or_else(
-            || reload_ms.saturating_mul(u64::from(lease.request.importance) + 1),
-            |learned| learned.value(now_ms, lease.request.importance, lease.charge()),
-        );
+        let learned = self.book.learned.get(&lease.label()).copied().unwrap_or_default();
+        let known_ms = learned.reload_ms().or(lease.request.reload_ms);
+        let importance = lease.request.importance;
+        let value = match known_ms {
+            Some(reload_ms) => learned.value_by(now_ms, importance, reload_ms),
+            None => learned.value(now_ms, importance, lease.charge()),
+        };
+        let reload_ms = known_ms.unwrap_or(DEFAULT_RELOAD_MS);
         let est_ms = lease.request.drain_ms.min(2_000);
         // Expired ones go first: nobody has said for a while that they matter.
         let value = if lease.state == LeaseState::Expired { 0 } else { value };

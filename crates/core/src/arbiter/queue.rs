@@ -29,6 +29,7 @@ enum Move {
 impl Arbiter {
     /// Looks at all that wait, in order, and does for each what can be done now.
     pub(super) fn pass(&mut self, now: Now, fx: &mut Outcome) {
+        self.passed_ms = now.boot_ms;
         if !self.leases.values().any(Lease::waits) {
             return;
         }

@@ -101,7 +101,8 @@ pub fn drift(declared: &[Declared], leased: &[PortLease], observed: &[Observed],
         look.declared_twice(own, &mut found);
         let lints = ranges.advise(own.purpose.as_deref(), own.port);
         found.extend(lints.into_iter().map(|lint| {
-            let fix = format!("wharf start {} --port {}=NUMBER; `wharf ports ranges` has the table", own.unit, own.name);
+            let fix =
+                format!("wharf start {} --port {}=NUMBER; `wharf ports ranges` has the table", own.unit, own.name);
             Drift { text: format!("{}: {}", own.unit, lint.text), ..about(own, lint.kind, fix) }
         }));
     }
@@ -173,9 +174,10 @@ impl Look<'_> {
     }
 
     fn declared_twice(&self, own: &Declared, found: &mut Vec<Drift>) {
-        let rival = self.declared.iter().find(|other| {
-            other.unit > own.unit && (other.protocol, other.port) == (own.protocol, own.port)
-        });
+        let rival = self
+            .declared
+            .iter()
+            .find(|other| other.unit > own.unit && (other.protocol, other.port) == (own.protocol, own.port));
         if let Some(rival) = rival {
             let text = format!(
                 "port {} is declared twice: {} ({}) and {} ({}); only one of them can run",

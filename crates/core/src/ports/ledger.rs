@@ -607,7 +607,11 @@ fn choose(
             if row.last().is_some_and(|last| last.checked_add(1) != Some(port)) {
                 row.clear();
             }
-            if is_good(port) { row.push(port) } else { row.clear() }
+            if is_good(port) {
+                row.push(port)
+            } else {
+                row.clear()
+            }
             if row.len() == usize::from(count) {
                 return Ok(row);
             }

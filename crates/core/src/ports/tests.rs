@@ -58,12 +58,8 @@ fn a_port_outside_its_range_is_advice() {
 
 #[test]
 fn ranges_are_held_against_each_other_and_the_kernel() {
-    let row = |purpose: &str, from, to| wharf_model::PortRange {
-        purpose: purpose.into(),
-        from,
-        to,
-        reserved_for: None,
-    };
+    let row =
+        |purpose: &str, from, to| wharf_model::PortRange { purpose: purpose.into(), from, to, reserved_for: None };
     let rows = vec![row("a", 8000, 8010), row("b", 8010, 8020), row("c", 40_000, 40_010)];
     let ranges = Ranges::new(rows, vec![Span { from: 32_768, to: 40_004 }]);
     let found: Vec<DriftKind> = ranges.lint().iter().map(|lint| lint.kind).collect();
@@ -266,7 +262,11 @@ fn play(steps: Vec<Step>) {
                 put(&mut journal, &mut ledger);
                 let rows: Vec<(String, String)> = journal.clone().into_iter().collect();
                 ledger = Ledger::restore(&rows, true).unwrap();
-                assert_eq!(live, ledger.leases().cloned().collect::<Vec<_>>(), "a lease is lost, or comes from nowhere");
+                assert_eq!(
+                    live,
+                    ledger.leases().cloned().collect::<Vec<_>>(),
+                    "a lease is lost, or comes from nowhere"
+                );
             }
         }
         ledger.check().unwrap();

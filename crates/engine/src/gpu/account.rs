@@ -48,11 +48,7 @@ fn process_row(lease: Option<LeaseId>, device: &DeviceId, process: &DeviceProces
 
 /// Uses an hour of late, in thousandths.
 pub fn uses_an_hour_milli(learned: &Learned, now_ms: u64) -> u64 {
-    if learned.uses == 0 {
-        return 0;
-    }
-    // What a second of loading would cost an hour, where it matters as usual: in milliseconds, so in thousandths.
-    learned.value_by(now_ms, 50, 1_000)
+    learned.uses_an_hour_milli(now_ms)
 }
 
 pub fn calibration(arbiter: &Arbiter, world: &World, now_ms: u64) -> Calibration {

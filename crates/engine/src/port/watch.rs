@@ -89,6 +89,11 @@ async fn watch_holder(shared: Arc<Shared>, id: PortLeaseId, holder: Outside) {
     if let Err(e) = ended(holder).await {
         tracing::debug!("{id}: its holder {} cannot be watched: {e}", holder.pid);
     }
+    // A task of its own: this one is not wanted any more as soon as the lease is over.
+    shared.tasks.spawn(end_of_holder(shared.clone(), id, holder));
+}
+
+async fn end_of_holder(shared: Arc<Shared>, id: PortLeaseId, holder: Outside) {
     let is_its = |lease: &PortLease| lease.holder == Some(holder);
     let end = shared.ports.change(&shared, |ledger| {
         Ok(if ledger.get(id).is_some_and(is_its) { ledger.end(id) } else { None })

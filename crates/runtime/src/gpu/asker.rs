@@ -31,7 +31,7 @@ const OURS: [&str; 5] = ["NOTIFY_SOCKET", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FD
 
 /// How the process is started.
 #[derive(Debug, Clone)]
-pub struct Helper {
+pub struct Program {
     /// The program and its arguments.
     pub argv: Vec<OsString>,
     /// Variables besides the daemon's own.
@@ -54,7 +54,7 @@ pub enum Asked {
 /// The process, or what became of the last one.
 #[derive(Debug)]
 pub struct Asker {
-    helper: Helper,
+    program: Program,
     process: Option<Process>,
     /// Killed, and still there: in a call that the kernel does not leave.
     stuck: Vec<OwnedFd>,
@@ -75,8 +75,8 @@ struct Process {
 
 impl Asker {
     /// No process yet.
-    pub fn new(helper: Helper) -> Self {
-        Self { helper, process: None, stuck: vec![], failures: 0, not_before: None, last_id: 0 }
+    pub fn new(program: Program) -> Self {
+        Self { program, process: None, stuck: vec![], failures: 0, not_before: None, last_id: 0 }
     }
 
     /// The pid of the process, while there is one.
@@ -86,7 +86,7 @@ impl Asker {
 
     /// Asks, and has an answer or the reason for none within the deadline.
     pub async fn ask(&mut self) -> Asked {
-        let until = Instant::now() + self.helper.deadline;
+        let until = Instant::now() + self.program.deadline;
         if let Err(why) = self.provide() {
             return Asked::Failed(why);
         }
@@ -110,7 +110,7 @@ impl Asker {
                 Asked::Failed(format!("the driver is being opened since {} s", process.born.elapsed().as_secs()))
             }
             Err(_) => {
-                let late = self.helper.deadline.as_millis();
+                let late = self.program.deadline.as_millis();
                 self.replace(&format!("no answer within {late} ms: a call of the driver hangs"))
             }
         }
@@ -135,6 +135,8 @@ impl Asker {
 
     fn provide(&mut self) -> Result<(), String> {
         self.stuck.retain(|process| !pidfd::has_exited(process));
+        // Nobody asked for a while: it has ended by itself.
+        self.process.take_if(|process| pidfd::has_exited(&process.pidfd));
         if self.process.is_some() {
             return Ok(());
         }
@@ -146,7 +148,7 @@ impl Asker {
             let (failures, wait) = (self.failures, wait.as_secs_f64());
             return Err(format!("it failed {failures} times in a row, and is asked again in {wait:.1} s"));
         }
-        match Process::start(&self.helper) {
+        match Process::start(&self.program) {
             Ok(process) => self.process = Some(process),
             Err(e) => return Err(format!("the process that asks it could not be started: {e}")),
         }
@@ -155,10 +157,11 @@ impl Asker {
 }
 
 impl Process {
-    fn start(helper: &Helper) -> std::io::Result<Self> {
-        let (program, args) = helper.argv.split_first().ok_or(std::io::ErrorKind::InvalidInput)?;
-        let mut command = Command::new(program);
-        command.args(args).envs(helper.env.iter().map(|(name, value)| (name, value)));
+    fn start(program: &Program) -> std::io::Result<Self> {
+        let (path, args) = program.argv.split_first().ok_or(std::io::ErrorKind::InvalidInput)?;
+        let mut command = Command::new(path);
+        // For people who list processes: the path need not say what it is.
+        command.arg0("wharf").args(args).envs(program.env.iter().map(|(name, value)| (name, value)));
         for name in OURS {
             command.env_remove(name);
         }

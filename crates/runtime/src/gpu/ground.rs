@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use super::{Helper, LIBRARY, Runs, SIMULATED, simulated};
+use super::{LIBRARY, Program, Runs, SIMULATED, simulated};
 use crate::{Layout, launch};
 
 /// A driver that answers later than this is taken for hung.
@@ -25,7 +25,7 @@ const FIRST_PIDS: &str = "pid:[4026531836]";
 #[derive(Debug, Clone)]
 pub struct Ground {
     /// The process that asks NVIDIA's driver. Its variables name the library, where `nvml` does.
-    pub helper: Helper,
+    pub program: Program,
     /// NVIDIA's library, where a person has named it.
     pub nvml: Option<PathBuf>,
     /// Where /sys, /proc and /dev are.
@@ -57,7 +57,7 @@ impl Ground {
         // Also after the daemon's own file was replaced: a new version speaks to a new version only.
         let argv: Vec<OsString> = vec!["/proc/self/exe".into(), "gpu-probe".into()];
         Self {
-            helper: Helper { argv, env: vec![], deadline: DEADLINE },
+            program: Program { argv, env: vec![], deadline: DEADLINE },
             nvml: named(LIBRARY),
             root: "/".into(),
             simulated: named(SIMULATED).unwrap_or_else(|| layout.simulated_gpus()),

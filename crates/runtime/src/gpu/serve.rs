@@ -1,16 +1,18 @@
 //! The body of the process that asks NVIDIA's driver: `wharf gpu-probe`.
 //!
 //! Owns the two ends of its pipe. A driver call that never returns ends with this process and holds up
-//! nobody else: the daemon kills it and starts another one. It ends by itself with the daemon, hung or not.
+//! nobody else: the daemon kills it and starts another one. It ends by itself with the daemon, hung or not, and when
+//! nobody asks for a while: an open driver keeps devices awake and cannot be upgraded.
 
 use std::{
     io::{self, BufRead, Write},
     sync::mpsc,
     thread,
+    time::Duration,
 };
 
 use super::{
-    LIBRARY,
+    IDLE_MS, LIBRARY,
     nvml::Library,
     reading::{Line, Said},
 };
@@ -20,6 +22,8 @@ use super::{
 /// # Errors
 /// What standard output says; nobody is there to hear it.
 pub fn serve() -> io::Result<()> {
+    // Best effort: `ps` shows what it is.
+    let _ = std::fs::write("/proc/self/comm", "wharf-gpu-probe");
     let (asked, questions) = mpsc::channel();
     thread::spawn(move || {
         for line in io::stdin().lock().lines() {
@@ -39,11 +43,17 @@ pub fn serve() -> io::Result<()> {
     };
     let mut session = library.session();
     tell(0, Said::Opened)?;
-    for id in questions {
+    while let Ok(id) = questions.recv_timeout(idle()) {
         let said = session.read().map_or_else(Said::Refused, |reading| Said::Reading(Box::new(reading)));
         tell(id, said)?;
     }
     Ok(())
+}
+
+/// After this long without a question there is none to wait for.
+fn idle() -> Duration {
+    let named = std::env::var(IDLE_MS).ok().and_then(|ms| ms.parse().ok());
+    named.map_or(Duration::from_secs(60), Duration::from_millis)
 }
 
 fn tell(id: u64, said: Said) -> io::Result<()> {

@@ -108,7 +108,8 @@ fn see(pid: i32) -> Option<Seen> {
     let read = |name: &str| fs::read_to_string(path.join(name)).ok();
     let status = read("status").unwrap_or_default();
     let name = || read("comm").map(|name| name.trim_end().to_owned());
-    let program = fs::read_link(path.join("exe")).ok().map(|exe| exe.to_string_lossy().into_owned());
+    let exe = fs::read_link(path.join("exe")).ok();
+    let program = exe.and_then(|exe| exe.file_name().map(|name| name.to_string_lossy().into_owned()));
     let seen = Seen {
         identity,
         parent: number_in(&status, "PPid:").unwrap_or(0),

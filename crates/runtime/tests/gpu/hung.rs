@@ -9,7 +9,7 @@ const DEADLINE: Duration = Duration::from_secs(2);
 
 fn hasty(stage: &Stage) -> Eye {
     let ground = stage.ground();
-    Eye::new(Ground { helper: Helper { deadline: DEADLINE, ..ground.helper.clone() }, ..ground })
+    Eye::new(Ground { program: Program { deadline: DEADLINE, ..ground.program.clone() }, ..ground })
 }
 
 fn lives(pid: u32) -> bool {
@@ -32,7 +32,7 @@ async fn t54_a_call_that_never_returns_costs_its_process_and_nobody_waits() {
     for call in ["nvmlDeviceGetMemoryInfo_v2", "nvmlDeviceGetComputeRunningProcesses_v3", "nvmlDeviceGetCount_v2"] {
         let eye = hasty(&stage);
         clean(&eye).await;
-        let before = eye.helper_pid().await.unwrap();
+        let before = eye.asker_pid().await.unwrap();
         stage.edit(|state| state.hang.insert(call.into()));
 
         let began = Instant::now();
@@ -53,7 +53,7 @@ async fn t54_a_call_that_never_returns_costs_its_process_and_nobody_waits() {
         stage.edit(|state| state.hang.clear());
         let found = clean(&eye).await;
         assert_eq!(process(device(&found, FIRST), pid).used_bytes, Some(GIB), "the next answer is right");
-        let after = eye.helper_pid().await.unwrap();
+        let after = eye.asker_pid().await.unwrap();
         assert!(after != before && lives(after));
     }
 }
@@ -70,7 +70,7 @@ async fn a_driver_that_hangs_again_and_again_is_asked_ever_more_seldom() {
     let began = Instant::now();
     let found = eye.refresh().await;
     assert!(found.problems[0].contains("failed 2 times in a row"), "{:?}", found.problems);
-    assert!(began.elapsed() < Duration::from_millis(200) && eye.helper_pid().await.is_none());
+    assert!(began.elapsed() < Duration::from_millis(200) && eye.asker_pid().await.is_none());
     stage.edit(|state| state.hang.clear());
     tokio::time::sleep(Duration::from_millis(300)).await;
     assert_eq!(clean(&eye).await.devices.len(), 2);
@@ -85,9 +85,9 @@ async fn a_driver_that_opens_slowly_is_given_time_and_nobody_waits_for_it() {
     let found = eye.refresh().await;
     assert!(found.problems[0].contains("is being opened"), "{:?}", found.problems);
     assert!(began.elapsed() < DEADLINE + Duration::from_secs(1));
-    let helper = eye.helper_pid().await.unwrap();
+    let asker = eye.asker_pid().await.unwrap();
     eye.refresh().await;
-    assert_eq!(eye.helper_pid().await, Some(helper), "it is not killed while it opens its devices");
+    assert_eq!(eye.asker_pid().await, Some(asker), "it is not killed while it opens its devices");
 }
 
 #[tokio::test]
@@ -126,12 +126,36 @@ async fn a_caller_that_stops_waiting_leaves_no_question_half_asked() {
     let stage = Stage::new();
     let eye = stage.eye();
     clean(&eye).await;
-    let helper = eye.helper_pid().await;
+    let asker = eye.asker_pid().await;
     for _ in 0..20 {
         let _ = tokio::time::timeout(Duration::from_micros(200), eye.refresh()).await;
     }
     assert_eq!(clean(&eye).await.devices.len(), 2);
-    assert_eq!(eye.helper_pid().await, helper);
+    assert_eq!(eye.asker_pid().await, asker);
+}
+
+#[tokio::test]
+async fn a_driver_that_nobody_asks_is_closed_and_opened_again() {
+    let stage = Stage::new();
+    let mut ground = stage.ground();
+    ground.program.env.push(("WHARF_GPU_PROBE_IDLE_MS".into(), "100".into()));
+    let eye = Eye::new(ground);
+    stage.edit(|state| state.devices[0].xid = Some(79));
+    clean(&eye).await;
+    let first = eye.asker_pid().await.unwrap();
+    soon("it ends without a question", || !lives(first)).await;
+    assert_eq!(clean(&eye).await.devices.len(), 2, "and nobody notices");
+    assert_ne!(eye.asker_pid().await, Some(first));
+    // What it was told is not forgotten with it.
+    let nvml = library_without("nvmlDeviceGetFieldValues", &stage.path("older.so"));
+    let mut ground = Ground { nvml: Some(nvml), ..stage.ground() };
+    ground.program.env.push(("WHARF_GPU_PROBE_IDLE_MS".into(), "100".into()));
+    let eye = Eye::new(ground);
+    stage.edit(|state| state.devices[0].xid = Some(79));
+    assert_eq!(device(&clean(&eye).await, FIRST).taints.len(), 1);
+    let first = eye.asker_pid().await.unwrap();
+    soon("it ends without a question", || !lives(first)).await;
+    assert_eq!(device(&clean(&eye).await, FIRST).taints.len(), 1);
 }
 
 #[tokio::test]
@@ -139,9 +163,9 @@ async fn the_process_ends_with_whoever_started_it() {
     let stage = Stage::new();
     let eye = stage.eye();
     clean(&eye).await;
-    let helper = eye.helper_pid().await.unwrap();
+    let asker = eye.asker_pid().await.unwrap();
     drop(eye);
-    soon("it ends with its eye", || !lives(helper)).await;
+    soon("it ends with its eye", || !lives(asker)).await;
 
     // A daemon that is killed closes the pipe and does nothing else; the process hangs in a call meanwhile.
     stage.edit(|state| state.hang.insert("nvmlInit_v2".into()));

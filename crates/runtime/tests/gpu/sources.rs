@@ -12,7 +12,7 @@ async fn a_machine_without_a_gpu_starts_no_process_and_has_no_problem() {
     assert!(!eye.has_sources());
     let found = clean(&eye).await;
     assert!(found.devices.is_empty() && found.sources.is_empty());
-    assert_eq!(eye.helper_pid().await, None);
+    assert_eq!(eye.asker_pid().await, None);
 }
 
 #[tokio::test]
@@ -22,7 +22,7 @@ async fn a_library_that_is_not_there_is_told_and_looked_for_when_somebody_asks()
     let eye = Eye::new(Ground { nvml: Some(place.clone()), ..stage.ground() });
     let found = eye.refresh().await;
     assert!(found.problems[0].contains("libnvidia-ml.so.1"), "{:?}", found.problems);
-    assert_eq!(eye.helper_pid().await, None, "its process has ended");
+    assert_eq!(eye.asker_pid().await, None, "its process has ended");
     fs::copy(driver::library(), &place).unwrap();
     assert_eq!(eye.refresh().await.problems.len(), 1, "and none is started for each look");
     eye.reconsider().await;

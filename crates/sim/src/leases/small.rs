@@ -59,8 +59,7 @@ struct World {
 
 fn request(client: usize) -> GpuRequest {
     let need = |devices, vram| GpuNeed { devices, vram_bytes: Some(vram), ..GpuNeed::default() };
-    let base =
-        GpuRequest { min_residency_ms: 0, drain_ms: NEVER_MS, importance: 10, ..GpuRequest::default() };
+    let base = GpuRequest { min_residency_ms: 0, drain_ms: NEVER_MS, importance: 10, ..GpuRequest::default() };
     match client {
         0 => GpuRequest { need: need(1, 3), ..base },
         1 => GpuRequest { need: need(2, 2), alternatives: vec![need(1, 1)], ..base },
@@ -247,12 +246,8 @@ impl World {
             if self.clients[at].asked && !held {
                 self.clients[at].lives = false;
             }
-            let dead: Vec<LeaseId> = self
-                .arbiter
-                .leases()
-                .filter(|l| is_of(l, at) && !self.clients[at].lives)
-                .map(|l| l.id)
-                .collect();
+            let dead: Vec<LeaseId> =
+                self.arbiter.leases().filter(|l| is_of(l, at) && !self.clients[at].lives).map(|l| l.id).collect();
             for id in dead {
                 let fx = self.arbiter.holder_gone(self.now(), id);
                 self.take(fx);

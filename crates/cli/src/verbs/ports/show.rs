@@ -75,7 +75,11 @@ pub(super) fn whois(whois: &PortWhois) -> String {
     for drift in &whois.drift {
         block.line("drift", format!("{}: {}; {}", drift.kind, drift.text, drift.fix));
     }
-    text.push_str(&block.text(&format!("port {}", whois.port)));
+    let more = block.text(&format!("port {}", whois.port));
+    // Its title alone says nothing.
+    if more.lines().count() > 1 {
+        text.push_str(&more);
+    }
     text
 }
 

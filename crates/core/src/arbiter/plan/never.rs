@@ -33,8 +33,8 @@ pub(super) fn never(board: &Board, asker: &Asker) -> Option<Verdict> {
     if lacks > 0 {
         let (each, most) = if count == 1 { ("", "largest") } else { (" on each of ", "next") };
         let of = if count == 1 { String::new() } else { devices(count) };
-        let has = gib(usable[count - 1].capacity);
-        let why = format!("wants {}{each}{of}, the {most} device that can be used has {has}", gib(wanted));
+        let (wants, has) = told_apart(wanted, usable[count - 1].capacity);
+        let why = format!("wants {wants}{each}{of}, the {most} device that can be used has {has}");
         return says(largest, lacks, format!("{why}{}", reasons(&out)));
     }
     usable.retain(|place| place.capacity >= wanted);
@@ -62,8 +62,15 @@ fn reasons(out: &[&Place]) -> String {
     out.iter().map(of).collect()
 }
 
-/// Gibibytes with one decimal, without floats.
-fn gib(bytes: u64) -> String {
-    let tenths = (u128::from(bytes) * 10 + (1 << 29)) >> 30;
-    format!("{}.{} GiB", tenths / 10, tenths % 10)
+/// Two sizes in words, in GiB with one decimal, or finer where that would make them the same.
+fn told_apart(one: u64, other: u64) -> (String, String) {
+    let tenths = |bytes: u64| (u128::from(bytes) * 10 + (1 << 29)) >> 30;
+    if tenths(one) != tenths(other) {
+        let gib = |bytes| format!("{}.{} GiB", tenths(bytes) / 10, tenths(bytes) % 10);
+        (gib(one), gib(other))
+    } else if one >> 20 != other >> 20 {
+        (format!("{} MiB", one >> 20), format!("{} MiB", other >> 20))
+    } else {
+        (format!("{one} B"), format!("{other} B"))
+    }
 }
