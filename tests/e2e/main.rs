@@ -5,6 +5,8 @@ mod doctor;
 mod envelope;
 mod events;
 mod faults;
+mod front;
+mod gpu;
 mod gpu_devices;
 mod health;
 mod house;

@@ -6,13 +6,15 @@ mod table;
 mod whois;
 
 use std::{
+    fs,
     io::{BufRead, BufReader},
+    os::unix::{fs::PermissionsExt, process::CommandExt},
     process::{Child, ChildStdin, Command, Stdio},
     time::{Duration, Instant},
 };
 
 use serde_json::{Value, json};
-use wharf_tests::Daemon;
+use wharf_tests::{Daemon, beside};
 
 /// Python that listens: `how` are its socket options, `more` what it does besides.
 fn listener(address: &str, port: u16, how: &str, more: &str) -> String {
@@ -49,6 +51,17 @@ impl Stranger {
 
     fn python(script: &str) -> Self {
         Self::begin(Command::new("python3").args(["-c", script]))
+    }
+
+    /// A server of the user nobody. Needs root.
+    fn of_nobody(port: u16) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let program = folder.path().join("talker");
+        fs::copy(beside("wharf-talker"), &program).unwrap();
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        let mut command = Command::new(program);
+        command.current_dir("/").uid(65_534).args([&format!("serve:{port}:200:x"), "log:up", "wait"]);
+        Self::begin(&mut command)
     }
 
     fn line(&mut self) -> String {
@@ -89,7 +102,8 @@ fn told(daemon: &Daemon, kind: &str, port: u16, since: u64, limit: Duration) -> 
         let report = daemon.ok("event.watch", params);
         next = report["next"].as_u64().unwrap();
         for event in report["events"].as_array().unwrap() {
-            let is_it = event["port"] == port || event["ports"].as_array().is_some_and(|all| all.contains(&json!(port)));
+            let is_it =
+                event["port"] == port || event["ports"].as_array().is_some_and(|all| all.contains(&json!(port)));
             if event["kind"] == kind && is_it {
                 return (event.clone(), began.elapsed());
             }

@@ -12,6 +12,7 @@
 //! }
 //! ```
 
+mod amount;
 mod args;
 mod complete;
 mod daemon;

@@ -19,15 +19,20 @@ pub(crate) struct PolicyFlags {
     /// without. `--needs ''` takes all back
     #[arg(long, value_name = "NAME[?]", value_delimiter = ',')]
     needs: Vec<String>,
+    /// Memory of a GPU that it needs (8GiB), or whole for a device of its own; it does not start without.
+    /// none takes it back. More of it with --policy: `gpu.devices=2`, `gpu.preempt=lower`, `gpu.importance=80`
+    #[arg(long, value_name = "SIZE|whole", value_parser = crate::amount::gpu_policy)]
+    gpu: Option<Value>,
 }
 
 impl PolicyFlags {
     /// The `policy` of a call; `None` leaves the unit's changes as they are.
     pub(crate) fn value(&self) -> Result<Option<Value>, Trouble> {
-        if self.policy.is_empty() && self.needs.is_empty() {
+        if self.policy.is_empty() && self.needs.is_empty() && self.gpu.is_none() {
             return Ok(None);
         }
         let mut changes = Map::new();
+        changes.extend(self.gpu.iter().map(|gpu| ("gpu".to_owned(), gpu.clone())));
         for text in &self.policy {
             let (key, value) = pair("--policy", text)?;
             put(&mut changes, key, lenient(value))?;
@@ -54,7 +59,7 @@ mod tests {
 
     fn value(policy: &[&str], needs: &[&str]) -> Option<Value> {
         let owned = |texts: &[&str]| texts.iter().map(|t| (*t).to_owned()).collect();
-        PolicyFlags { policy: owned(policy), needs: owned(needs) }.value().unwrap()
+        PolicyFlags { policy: owned(policy), needs: owned(needs), gpu: None }.value().unwrap()
     }
 
     #[test]

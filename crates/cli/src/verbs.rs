@@ -62,6 +62,7 @@ verbs! {
     }
     verbs {
         Run in run,
+        Gpu in gpu,
         Why in why,
         Doctor in doctor,
         Discover in discover,

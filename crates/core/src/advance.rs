@@ -22,6 +22,8 @@ enum Move {
     StopDependents,
     /// What it needs is being stopped.
     Leave,
+    /// Its GPU is needed by another.
+    Evict,
     Launch,
     Follow(RunId),
 }
@@ -85,6 +87,8 @@ impl Core {
         let runs = matches!(unit.life, Life::Starting { .. } | Life::Up { .. });
         let found = match &unit.op {
             _ if unit.leaving.is_some() && runs && !needed_by_live => Move::Leave,
+            _ if unit.evicted.is_some() && runs && needed_by_live => Move::StopDependents,
+            _ if unit.evicted.is_some() && runs => Move::Evict,
             Some(op) => next_move(op, unit, needed_by_live),
             None if matches!(unit.life, Life::Unknown { .. }) => Move::Nothing,
             None if !unit.waiting.is_empty() => Move::NextAsk,
@@ -126,6 +130,12 @@ impl Core {
             Move::Leave => {
                 if let Some(need) = unit.leaving.take() {
                     self.begin_stop(now, name, Cause::Need { unit: need }, fx);
+                }
+                return false;
+            }
+            Move::Evict => {
+                if let Some(by) = unit.evicted.take() {
+                    self.begin_stop(now, name, Cause::Evicted { by }, fx);
                 }
                 return false;
             }
@@ -209,6 +219,7 @@ impl Core {
         unit.done = false;
         unit.used = false;
         unit.leaving = None;
+        unit.evicted = None;
         unit.leased = unit.policy.gpu.is_some();
         unit.forced = false;
         unit.launched = false;

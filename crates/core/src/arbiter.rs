@@ -34,7 +34,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 use wharf_model::{Device, DeviceId, Failure, Holder, LeaseId, LeaseState, Taint, UnitName};
 
-pub use asks::{Hint, Terms};
+pub use asks::{Hint, PASSING, Terms};
 pub use lease::Lease;
 pub use ledger::Count;
 
@@ -235,10 +235,28 @@ impl Arbiter {
         let mut arbiter = Self { book, ..Self::default() };
         let mut fx = Outcome::default();
         for lease in leases {
-            // Whoever waited has lost the connection that it waited on; a unit asks again by itself.
-            if rebooted || lease.waits() || lease.state == LeaseState::Gone {
+            // Whoever waited has lost the connection that it waited on: it comes back by its key, or not at all. A unit
+            // asks again by itself.
+            let comes_back = lease.waits() && !lease.at_once && lease.unit().is_none() && lease.is_kept_for_its_asker();
+            if rebooted || lease.waits() && !comes_back || lease.state == LeaseState::Gone {
                 fx.leases.insert(lease.id);
                 continue;
+            }
+            let mut lease = lease;
+            if lease.waits() {
+                // Its place is kept; who left for it is looked for anew.
+                lease.go(LeaseState::Queued, lease.since_ms);
+                lease.shares.clear();
+                fx.leases.insert(lease.id);
+            }
+            if lease.state == LeaseState::Draining {
+                // It was asked by a daemon that is gone, and whether it heard that nobody knows.
+                match &lease.holder {
+                    Holder::Unit { name } => fx.leave.push((name.clone(), lease.id)),
+                    holder @ Holder::Process { .. } => {
+                        fx.acts.push(GpuAct::Leave { lease: lease.id, holder: holder.clone() });
+                    }
+                }
             }
             arbiter.index(&lease);
             arbiter.leases.insert(lease.id, lease);

@@ -6,11 +6,12 @@
 
 use serde::{Deserialize, Serialize};
 use wharf_model::{
-    DeviceId, ErrorKind, Failure, GpuRequest, Holder, Inventory, LeaseId, OpKind, Preempt, RunId, Taint, UnitName, Want,
+    DeviceId, ErrorKind, Failure, GpuRequest, Holder, Inventory, LeaseId, LeaseState, OpKind, Preempt, RunId, Taint,
+    UnitName, Want,
 };
 
 use crate::{
-    Cause, Core, Effects, Life, Now, Record, Ticket, Timer,
+    Core, Effects, Life, Now, Record, Ticket, Timer,
     arbiter::{Hint, Outcome, Terms},
     needs::Needs,
     unit::Step,
@@ -104,7 +105,10 @@ impl Core {
             let by = self.arbiter.lease(lease).and_then(|lease| lease.leaves_for);
             let by = by.and_then(|id| self.arbiter.lease(id)).map_or_else(|| "by hand".to_owned(), |l| l.called());
             fx.touched.insert(unit.clone());
-            self.begin_stop(now, &unit, Cause::Evicted { by }, fx);
+            if let Some(unit) = self.units.get_mut(&unit) {
+                unit.evicted = Some(by);
+            }
+            self.woken.push(unit);
         }
         for (unit, failure) in outcome.refused {
             fx.touched.insert(unit.clone());
@@ -138,10 +142,16 @@ impl Core {
         let reason = lease.why.clone().unwrap_or_else(|| {
             Failure::new(ErrorKind::GpuBusy, format!("{name} waits until the GPUs are measured")).about(name)
         });
+        // Whoever needs it and was asked for by a person is told now: how long a queue takes nobody knows.
+        let hopeless = lease.state == LeaseState::Queued && lease.why.is_some();
         if let Some(unit) = self.units.get_mut(name) {
             unit.last_error = Some(reason.message.clone());
-            unit.hopeless = false;
-            unit.life = Life::Waiting { reason };
+            unit.hopeless = hopeless;
+            unit.life = Life::Waiting { reason: reason.clone() };
+            // It stays in the queue where it was wanted before; whoever asked now does not wait with it.
+            if hopeless && unit.op.is_some() {
+                self.fail(now, name, on_the_service_socket(reason), fx);
+            }
         }
         false
     }

@@ -105,6 +105,8 @@ pub struct Unit {
     pub(crate) used: bool,
     /// A unit that it needs is being stopped: it goes first.
     pub(crate) leaving: Option<UnitName>,
+    /// Its GPU is needed by another, for people: it is stopped after those that need it.
+    pub(crate) evicted: Option<String>,
     /// It waits for what waiting alone will not bring.
     pub(crate) hopeless: bool,
     /// Whoever asked for its start lets others be sent away for it.
@@ -204,6 +206,7 @@ impl Unit {
             log_fault: None,
             used: false,
             leaving: None,
+            evicted: None,
             hopeless: false,
             forced: false,
             leased: false,
@@ -357,7 +360,7 @@ impl Unit {
             held: self.held,
             used: self.used,
             rests: self.rests(),
-            hopeless: self.hopeless,
+            hopeless: self.hopeless || matches!(self.life, Life::Blocked { .. }),
             going: self.is_going(),
         }
     }
@@ -435,7 +438,7 @@ impl Unit {
     pub(crate) fn is_going(&self) -> bool {
         let front = self.op.as_ref().and_then(|op| op.steps.front());
         let lives = self.life.run().is_some();
-        let leaves = lives && (self.leaving.is_some() || !self.is_wanted());
+        let leaves = lives && (self.leaving.is_some() || self.evicted.is_some() || !self.is_wanted());
         leaves || matches!(front, Some(Step::Stop { with_dependents: true }))
     }
 

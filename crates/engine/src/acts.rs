@@ -280,6 +280,8 @@ async fn make_run(shared: &Arc<Shared>, unit: &Unit, cx: &mut Context) -> Result
     shared.strangers.gone(&unit.name).await?;
     defer::to_others(cx).await?;
     let knocked = shared.doorman.make_way(&unit.name).await;
+    // Before its ports are tried: the public ones are ours.
+    shared.doorman.fronts.open_for(unit);
     // A unit without ports is not sent to another thread to find that out.
     cx.ports = BTreeMap::new();
     if !unit.wishes.is_empty() {
@@ -324,7 +326,8 @@ fn choose_ports(shared: &Shared, unit: &Unit) -> Result<BTreeMap<String, u16>, F
             Some(number) if shared.doorman.holds(&unit.name, *number) => *number,
             Some(number) => {
                 desk.leased(*number).map_or(Ok(()), Err)?;
-                ports::check(*number).map_err(|holder| holder.failure(&unit.name, port))?;
+                ports::check(*number)
+                    .map_err(|holder| desk.known(shared, &holder, holder.failure(&unit.name, port)))?;
                 *number
             }
             None => match sticky() {
@@ -395,6 +398,7 @@ async fn terminate(shared: &Shared, cx: &Context, run: RunId) {
         shared.not_launching(run);
         return;
     };
+    shared.doorman.fronts.drain(&cx.unit, run, Duration::from_millis(cx.policy.stop_timeout_ms)).await;
     let asked = match (cx.policy.stop_signal, shared.service(&cx.unit)) {
         (Some(signal), _) => cx.signal(signal).await,
         (None, Ok(service)) => service.stop(cx).await,

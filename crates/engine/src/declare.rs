@@ -7,7 +7,7 @@ use wharf_core::{Declared, Wishes};
 use wharf_model::{ErrorKind, Failure, UnitName};
 use wharf_services::{PortChoice, Service};
 
-use crate::{engine::Engine, habits};
+use crate::{engine::Engine, fronts, habits};
 
 impl Engine {
     /// What the service says for these parameters, or for those that the unit has.
@@ -35,6 +35,7 @@ impl Engine {
         }
         let changes = Arc::new(habits::changed(&changes, policy));
         let policy = Arc::new(habits::policy(name, service.policy(&with), &changes)?);
+        fronts::sound(name, &policy, &wishes)?;
         Ok(Declared { with, policy, changes, wishes, needs_install: service.needs_install() })
     }
 }

@@ -32,7 +32,10 @@ use tokio::{
 use wharf_core::{Fact, Life, Unit};
 use wharf_model::{RunId, UnitName, Want};
 
-use crate::engine::Shared;
+use crate::{
+    engine::Shared,
+    fronts::{self, Fronts},
+};
 
 /// Changes of the state are looked at together.
 const TOGETHER: Duration = Duration::from_millis(20);
@@ -67,6 +70,8 @@ impl Door {
 pub struct Doorman {
     // A lock, since launches are tasks of their own; it is never held across a wait.
     doors: Mutex<BTreeMap<UnitName, Door>>,
+    /// Of units whose ports are never given away.
+    pub fronts: Fronts,
 }
 
 impl Doorman {
@@ -95,7 +100,8 @@ impl Doorman {
 
     /// Ports that a door holds open for the unit's own program.
     pub fn holds(&self, unit: &UnitName, port: u16) -> bool {
-        self.doors().get(unit).is_some_and(|door| door.passes && door.sockets.iter().any(|(_, n, _)| *n == port))
+        let passes = |door: &Door| door.passes && door.sockets.iter().any(|(_, n, _)| *n == port);
+        self.doors().get(unit).is_some_and(passes) || self.fronts.holds(unit, port)
     }
 
     /// Opens the sockets that are passed, for a start that nobody knocked for.
@@ -124,6 +130,7 @@ fn listen(ports: &BTreeMap<String, u16>) -> io::Result<Vec<Named>> {
 
 /// Keeps the doors for as long as the engine lives.
 pub fn keep(shared: &Arc<Shared>) {
+    fronts::keep(shared);
     let shared = shared.clone();
     shared.tasks.clone().spawn(async move {
         let mut published = shared.published.subscribe();
@@ -132,7 +139,7 @@ pub fn keep(shared: &Arc<Shared>) {
             let world = shared.world.load_full();
             // Cheap where nothing runs on demand: most machines, most of the time.
             let on_demand: Vec<Arc<Unit>> =
-                world.values().filter(|unit| unit.want == Want::OnDemand).cloned().collect();
+                world.values().filter(|unit| unit.want == Want::OnDemand && !fronts::has(unit)).cloned().collect();
             let is_tended = tend(&shared, &on_demand);
             let wait = look_for_idle(&shared, &on_demand, &mut quiet).await;
             let again = (!is_tended).then_some(Duration::from_millis(LOOK_MS));

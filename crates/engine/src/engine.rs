@@ -262,7 +262,7 @@ impl Engine {
         calendar::keep(&shared);
         doorman::keep(&shared);
         gpus::keep(&shared);
-        port::keep(&shared);
+        port::keep(&shared)?;
         let first = wharf_core::Effects { acts: vec![], ..first };
         let turn = Turn::new(core, store, shared.clone());
         let (tell_end, end) = oneshot::channel();

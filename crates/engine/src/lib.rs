@@ -24,6 +24,7 @@ mod discovery;
 pub mod doctor;
 mod doorman;
 mod engine;
+mod fronts;
 mod gpu;
 mod gpus;
 mod graph;

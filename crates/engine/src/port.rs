@@ -19,8 +19,8 @@ use wharf_api::{
     rpc::port::{
         PortApi, PortCheckParams, PortCheckRow, PortChecked, PortConfirmParams, PortConfirmed, PortDrift,
         PortDriftParams, PortEvictParams, PortEvicted, PortFree, PortFreeParams, PortLeaseParams, PortLeaseRow,
-        PortLeased, PortLeases, PortList, PortListParams, PortRanges, PortReleaseParams, PortReleased,
-        PortRenewParams, PortRenewed, PortSpan, PortVerdict, PortWhois, PortWhoisParams,
+        PortLeased, PortLeases, PortList, PortListParams, PortRanges, PortReleaseParams, PortReleased, PortRenewParams,
+        PortRenewed, PortSpan, PortVerdict, PortWhois, PortWhoisParams,
     },
 };
 use wharf_core::{
@@ -176,7 +176,8 @@ fn leased(lease: &PortLease, dry_run: bool, ranges: &Ranges) -> PortLeased {
         (name, port.to_string())
     });
     let advice = |port: &u16| ranges.advise(lease.purpose.as_deref(), *port);
-    let mut warnings: Vec<String> = lease.ports.iter().flat_map(advice).map(|l| format!("{}: {}", l.kind, l.text)).collect();
+    let mut warnings: Vec<String> =
+        lease.ports.iter().flat_map(advice).map(|l| format!("{}: {}", l.kind, l.text)).collect();
     warnings.dedup();
     let scheme = lease.protocol;
     PortLeased {
@@ -379,9 +380,10 @@ impl PortApi for Engine {
 
     async fn port_renew(&self, caller: &Caller, p: PortRenewParams) -> Result<PortRenewed, Failure> {
         let (uid, boot_ms) = (caller.peer.uid, turn::now().boot_ms);
-        let renewed = self.shared.ports.change(&self.shared, |ledger| {
-            ledger.renew(p.lease, p.epoch, uid, boot_ms).map(|lease| lease.expires_ms)
-        });
+        let renewed = self
+            .shared
+            .ports
+            .change(&self.shared, |ledger| ledger.renew(p.lease, p.epoch, uid, boot_ms).map(|lease| lease.expires_ms));
         let (expires_ms, unsaved) = renewed?;
         unsaved.durable().await?;
         Ok(PortRenewed { expires_in_ms: expires_ms.map(|at| at.saturating_sub(boot_ms)) })

@@ -110,15 +110,22 @@ pub enum Requirement {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct OnDemand {
-    /// Stopped after this long without a connection to one of its ports, in seconds. 0: never.
+    /// Stopped after this long without a connection to one of its ports (at a front: without a request), in seconds.
+    /// 0: never.
     pub idle_stop_s: u64,
     /// The program takes listening sockets by LISTEN_FDS: it is given its ports open, and no connection is ever refused.
     pub pass_sockets: bool,
+    /// HTTP ports that Wharf listens on for good, each with the port that the program listens on behind it:
+    /// `{"http": "inner"}`. Requests are held while the program does not run; none is refused for that.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub front: BTreeMap<String, String>,
+    /// How long a request is held at a front before it is answered with 503, in seconds.
+    pub hold_s: u64,
 }
 
 impl Default for OnDemand {
     fn default() -> Self {
-        Self { idle_stop_s: 300, pass_sockets: false }
+        Self { idle_stop_s: 300, pass_sockets: false, front: BTreeMap::new(), hold_s: 300 }
     }
 }
 

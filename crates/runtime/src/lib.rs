@@ -8,6 +8,7 @@ pub mod calendar;
 mod credentials;
 pub mod discovery;
 mod environment;
+pub mod front;
 pub mod gpu;
 mod hands;
 pub mod hosts;

@@ -3,6 +3,7 @@
 mod caddy;
 mod command;
 mod hello;
+mod llama;
 mod nats;
 mod postgres;
 mod python_api;
@@ -34,6 +35,7 @@ impl Catalogue {
             .with(caddy::Caddy)
             .with(command::Command)
             .with(hello::Hello)
+            .with(llama::Llama)
             .with(nats::Nats)
             .with(postgres::Postgres)
             .with(python_api::PythonApi)

@@ -1,6 +1,9 @@
 //! Strangers on ports: second listeners, intruders, open doors, and left-overs that are ended.
 
 use std::{
+    collections::BTreeMap,
+    ffi::OsString,
+    fs,
     io::{Read, Write},
     net::TcpStream,
     process::Command,
@@ -46,6 +49,43 @@ fn t55_a_second_listener_is_told_within_a_second() {
         thread::sleep(SECOND);
     }
     figure("T55", &format!("a second listener is told after {worst:.0?} (worst of 3)"));
+}
+
+/// How often the daemon's threads have waited and were woken.
+fn wakes(pid: i32) -> BTreeMap<OsString, u64> {
+    let count = |task: fs::DirEntry| {
+        let text = fs::read_to_string(task.path().join("status")).ok()?;
+        let line = text.lines().find(|line| line.starts_with("voluntary_ctxt_switches"))?;
+        Some((task.file_name(), line.split_whitespace().nth(1)?.parse().ok()?))
+    };
+    fs::read_dir(format!("/proc/{pid}/task")).unwrap().flatten().filter_map(count).collect()
+}
+
+#[test]
+fn p16_the_watch_wakes_once_a_second_and_never_without_ports() {
+    let daemon = Daemon::start();
+    let span = Duration::from_secs(5);
+    let woken = || {
+        // What the last call has set going comes to rest.
+        thread::sleep(Duration::from_millis(1_500));
+        let before = wakes(daemon.pid());
+        thread::sleep(span);
+        // A thread that has ended wakes no more.
+        let after = wakes(daemon.pid());
+        after.iter().map(|(task, count)| count - before.get(task).unwrap_or(&0)).sum::<u64>()
+    };
+    let idle = woken();
+    let leased = daemon.ok("port.lease", json!({ "port_name": "x", "ttl_ms": 600_000 }));
+    let watching = woken();
+    daemon.ok("port.release", json!({ "lease": leased["lease"] }));
+    let again = woken();
+    figure(
+        "P16",
+        &format!("ports: in {span:?} the daemon wakes {watching} times with a leased port, {idle} and {again} without"),
+    );
+    assert!(idle <= 2 && again <= 2, "{idle} and {again} wake-ups without a port to watch");
+    // Once in 900 ms, and what a thread of the runtime adds now and then.
+    assert!(watching <= 8, "{watching} wake-ups in {span:?}");
 }
 
 #[test]
@@ -109,8 +149,8 @@ fn an_intruder_on_a_leased_port_is_named_and_not_confirmed() {
 fn c22_what_was_promised_to_this_machine_alone_is_told_when_it_is_open() {
     let daemon = Daemon::start();
     let (closed, open, meant) = (free_port(), free_port(), free_port());
-    std::fs::create_dir_all(daemon.home.join("config")).unwrap();
-    std::fs::write(daemon.home.join("config/ports.toml"), "[units.\"command@meant\"]\nbind = \"any\"\n").unwrap();
+    fs::create_dir_all(daemon.home.join("config")).unwrap();
+    fs::write(daemon.home.join("config/ports.toml"), "[units.\"command@meant\"]\nbind = \"any\"\n").unwrap();
     for (name, address, port) in [("closed", "127.0.0.1", closed), ("open", "0.0.0.0", open), ("meant", "::", meant)] {
         unit(&daemon, name, port, &listener(address, port, "", ""));
     }
@@ -157,6 +197,14 @@ fn t8_a_left_over_is_ended_and_the_clients_of_its_port_live() {
     assert_eq!(event["why"], "its holder has ended", "{event}");
     assert!(alive(server) && listens(port), "the left-over listens on");
 
+    // C12: a unit that wants the port is told that a left-over of ours has it, and how to end that.
+    let with = json!({ "argv": ["sleep", "9"], "ports": { "main": port }, "health": "none" });
+    let error = daemon.err("service.start", json!({ "name": "command@next", "with": with }));
+    let message = error["message"].as_str().unwrap();
+    assert!(message.contains(&format!("pid {server}")), "{error}");
+    let hint = error["data"]["hint"].as_str().unwrap();
+    assert!(hint.contains("left-over of ours") && hint.contains(&format!("wharf ports evict {port}")), "{error}");
+
     let would = daemon.ok("port.evict", json!({ "port": port, "dry_run": true }));
     assert_eq!((&would["evicted"][0]["pid"], &would["evicted"][0]["how"]), (&json!(server), &json!(null)), "{would}");
     assert!(alive(server), "a dry run has ended it");
@@ -190,7 +238,7 @@ fn t8_nobody_else_is_ended() {
     // A container engine's, by its name.
     let folder = tempfile::tempdir().unwrap();
     let engine = folder.path().join("docker-proxy");
-    std::fs::copy(wharf_tests::beside("wharf-talker"), &engine).unwrap();
+    fs::copy(wharf_tests::beside("wharf-talker"), &engine).unwrap();
     let port = free_port();
     let proxy = Stranger::begin(Command::new(&engine).args([&format!("serve:{port}:200:x"), "log:up", "wait"]));
     refused(port, "for a container");
@@ -201,8 +249,7 @@ fn t8_nobody_else_is_ended() {
         return;
     }
     let port = free_port();
-    let theirs = listener("127.0.0.1", port, "", "");
-    let theirs = Stranger::begin(Command::new("setpriv").args(["--reuid=65534", "--clear-groups", "python3", "-c", &theirs]));
+    let theirs = Stranger::of_nobody(port);
     refused(port, "none that Wharf has started");
     assert!(alive(theirs.pid()));
 }

@@ -19,7 +19,8 @@ fn lm_96_one_list_has_every_port_with_who_and_how() {
     let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
     let leased = daemon.ok("port.lease", json!({ "port_name": "api", "service": "ci", "ttl_ms": 60_000 }));
     // JC-30: the same number on another network is another port.
-    let ask = json!({ "port_name": "ingress", "service": "dkron", "port": own, "network": "cluster", "ttl_ms": 60_000 });
+    let ask =
+        json!({ "port_name": "ingress", "service": "dkron", "port": own, "network": "cluster", "ttl_ms": 60_000 });
     daemon.ok("port.lease", ask);
     let list = daemon.ok("port.list", json!({}));
     let rows = list["ports"].as_array().unwrap();
@@ -29,7 +30,10 @@ fn lm_96_one_list_has_every_port_with_who_and_how() {
         found[0].clone()
     };
     let row = of(own.into(), "declared");
-    assert_eq!((&row["unit"], &row["address"], &row["protocol"]), (&json!("command@web"), &json!("127.0.0.1"), &json!("tcp")));
+    assert_eq!(
+        (&row["unit"], &row["address"], &row["protocol"]),
+        (&json!("command@web"), &json!("127.0.0.1"), &json!("tcp"))
+    );
     let row = of(theirs.into(), "observed");
     assert_eq!(row["pid"], stranger.pid());
     let row = of(leased["ports"][0].as_u64().unwrap(), "leased");
@@ -55,7 +59,15 @@ fn sn_79_to_86_ranges_are_advice() {
         .iter()
         .map(|r| format!("{} {}-{}", r["purpose"].as_str().unwrap(), r["from"], r["to"]))
         .collect();
-    let asked = ["gpu 8000-8009", "ml 8010-8019", "data 8020-8039", "utility 8040-8059", "ui 8060-8079", "manager 8080-8080", "mcp 9000-9099"];
+    let asked = [
+        "gpu 8000-8009",
+        "ml 8010-8019",
+        "data 8020-8039",
+        "utility 8040-8059",
+        "ui 8060-8079",
+        "manager 8080-8080",
+        "mcp 9000-9099",
+    ];
     assert_eq!(table[..7], asked, "SN-79 to SN-85");
     // SN-86: a service without a GPU inside the range for GPUs is started, and warned of.
     let Ok(spare) = (8000..8010).find(|p| TcpListener::bind(("127.0.0.1", *p)).is_ok()).ok_or(()) else {
@@ -76,7 +88,11 @@ fn sn_79_to_86_ranges_are_advice() {
     // The table is one's own to change, and a wrong one says where.
     fs::create_dir_all(daemon.home.join("config")).unwrap();
     let file = daemon.home.join("config/ports.toml");
-    fs::write(&file, "[[range]]\npurpose = \"any\"\nfrom = 21000\nto = 21002\n\n[units.\"command@cpu\"]\npurpose = \"any\"\n").unwrap();
+    fs::write(
+        &file,
+        "[[range]]\npurpose = \"any\"\nfrom = 21000\nto = 21002\n\n[units.\"command@cpu\"]\npurpose = \"any\"\n",
+    )
+    .unwrap();
     assert!(drift(&daemon, spare).contains(&"port_outside_range".to_owned()));
     let ask = |name: &str| json!({ "port_name": name, "ttl_ms": 60_000 });
     let got: Vec<u64> = ["a", "b", "c"].map(|n| daemon.ok("port.lease", ask(n))["ports"][0].as_u64().unwrap()).into();
@@ -111,7 +127,23 @@ fn hl_35_to_37_ports_are_verified_free_by_a_real_bind_before_a_start() {
         assert!(whole.contains(word), "{word}: {error}");
     }
     drop(taken);
-    assert_eq!(daemon.cli_ok(&["ports", "check", &port.to_string()]).out.trim(), format!("{port}  free"));
+    let checked = daemon.ok("port.check", json!({ "ports": [port, free] }));
+    let row = &checked["ports"][0];
+    assert_eq!(
+        (&row["verdict"], &row["free"]),
+        (&json!("declared"), &json!(false)),
+        "the unit will have it: {checked}"
+    );
+    assert!(row["holder"].as_str().unwrap().contains("command@vault"), "{checked}");
+    assert!(daemon.cli_ok(&["ports", "check", &free.to_string()]).out.starts_with(&format!("{free}  free")));
+    // One number, two services: localhost can mean either.
+    let four = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = four.local_addr().unwrap().port();
+    if let Ok(_six) = TcpListener::bind(("::1", port)) {
+        let checked = daemon.ok("port.check", json!({ "ports": [port] }));
+        assert!(checked["ports"][0]["warnings"].to_string().contains("localhost can mean either"), "{checked}");
+        assert_eq!(daemon.ok("port.whois", json!({ "port": port }))["holders"].as_array().unwrap().len(), 2);
+    }
     // UDP is another port.
     let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
     let port = udp.local_addr().unwrap().port();

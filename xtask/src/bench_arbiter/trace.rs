@@ -139,16 +139,20 @@ pub fn liked(seed: u64, habits: Habits) -> Trace {
     Trace { programs, requests }
 }
 
+/// Things that people do, each with one to three programs.
+const ACTIVITIES: u64 = 12;
+
 /// People's days: activities that want one to three programs in turn, many times over, then something else; nights.
 pub fn sessions(seed: u64, habits: Habits) -> Trace {
     let mut dice = Dice(seed);
     let programs = programs(&mut dice, habits);
-    let activities: Vec<Vec<usize>> =
-        (0..8).map(|_| (0..=dice.below(3)).map(|_| dice.below(habits.programs as u64) as usize).collect()).collect();
+    let activities: Vec<Vec<usize>> = (0..ACTIVITIES)
+        .map(|_| (0..=dice.below(3)).map(|_| dice.below(habits.programs as u64) as usize).collect())
+        .collect();
     let (mut requests, mut day, mut now) = (vec![], 0.0, 8.0 * 3_600_000.0);
     while requests.len() < habits.requests {
         // The smaller of two: some are liked more.
-        let activity = &activities[dice.below(8).min(dice.below(8)) as usize];
+        let activity = &activities[dice.below(ACTIVITIES).min(dice.below(ACTIVITIES)) as usize];
         let pause_ms = dice.between(0.1, 2.0) * habits.pause_ms;
         for _ in 0..2 + dice.below(12) {
             for which in activity {

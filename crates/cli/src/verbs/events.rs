@@ -207,9 +207,9 @@ fn what(happened: &Happened) -> String {
             format!("{} of {device} taken without a lease: {who}", size(*bytes))
         }
         Happened::GpuDevice { device, what } => format!("{device} {what}"),
-        Happened::PortDuplicate { text, .. } | Happened::PortIntruder { text, .. } | Happened::PortOpen { text, .. } => {
-            Cell::styled(text.clone(), words::bad()).shown()
-        }
+        Happened::PortDuplicate { text, .. }
+        | Happened::PortIntruder { text, .. }
+        | Happened::PortOpen { text, .. } => Cell::styled(text.clone(), words::bad()).shown(),
         Happened::PortFreed { lease, holder, ports, why } => {
             let ports: Vec<String> = ports.iter().map(u16::to_string).collect();
             format!("{} of {holder} given back ({lease}): {why}", ports.join(", "))
@@ -220,13 +220,7 @@ fn what(happened: &Happened) -> String {
     }
 }
 
-fn gpu_lease(
-    lease: LeaseId,
-    holder: &str,
-    state: LeaseState,
-    devices: &[DeviceId],
-    why: &Option<String>,
-) -> String {
+fn gpu_lease(lease: LeaseId, holder: &str, state: LeaseState, devices: &[DeviceId], why: &Option<String>) -> String {
     let on: Vec<String> = devices.iter().map(ToString::to_string).collect();
     let on = if on.is_empty() { String::new() } else { format!(" on {}", on.join(", ")) };
     let why = why.as_ref().map_or_else(String::new, |why| format!(": {why}"));

@@ -9,6 +9,9 @@ use crate::{Now, Ticket};
 /// The most devices that one request can name.
 const MAX_DEVICES: u32 = 16;
 
+/// A key that begins so is of one call: its request goes with the call, and does not outlive a daemon.
+pub const PASSING: &str = "call ";
+
 /// How a request is made.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Terms {

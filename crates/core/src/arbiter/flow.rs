@@ -26,7 +26,8 @@ impl Arbiter {
         for device in &inventory.devices {
             let foreign_told = self.slots.get(&device.id).map_or(0, |slot| slot.foreign_told);
             let processes = device.processes.as_deref().unwrap_or_default();
-            let owners = processes.iter().map(|process| self.lease_of(process).map(|lease| lease.id)).collect();
+            let owners =
+                processes.iter().map(|process| self.lease_of(&device.id, process).map(|lease| lease.id)).collect();
             let slot = Slot { device: device.clone(), measured_ms: inventory.taken_boot_ms, owners, foreign_told };
             self.slots.insert(device.id.clone(), slot);
             fx.book |= self.note_loose(&device.id);

@@ -118,6 +118,11 @@ impl Lease {
         }
     }
 
+    /// Its asker has a key to come back with.
+    pub(super) fn is_kept_for_its_asker(&self) -> bool {
+        self.key.as_ref().is_some_and(|key| !key.starts_with(super::PASSING))
+    }
+
     /// It stands in the queue.
     pub fn waits(&self) -> bool {
         matches!(self.state, LeaseState::Queued | LeaseState::Reserved)

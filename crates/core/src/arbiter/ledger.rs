@@ -79,8 +79,10 @@ impl Slot {
 
 impl Arbiter {
     /// Which lease a process belongs to: the newest that it could belong to.
-    pub(super) fn lease_of(&self, process: &DeviceProcess) -> Option<&Lease> {
-        self.leases.values().rev().find(|lease| lease.state.is_charged() && lease.owns(process))
+    /// One that has no part of the device does not count: what its holder has there is nobody's.
+    pub(super) fn lease_of(&self, device: &DeviceId, process: &DeviceProcess) -> Option<&Lease> {
+        let here = |lease: &&Lease| lease.shares.iter().any(|share| share.device == *device);
+        self.leases.values().rev().filter(here).find(|lease| lease.state.is_charged() && lease.owns(process))
     }
 
     /// What a device counts as; `but` is left out of the reckoning.

@@ -336,7 +336,7 @@ fn each_difference_has_its_name() {
     assert_eq!(kinds(&own, &[listens.clone(), observed("127.0.0.1:7000", unit("redis"))]), [DriftKind::NotDeclared]);
     assert_eq!(kinds(&own, &[listens.clone(), observed("0.0.0.0:7000", unit("redis"))]), [DriftKind::Open]);
     let twice = [declared("redis", 6379), declared("valkey", 6379)];
-    assert_eq!(kinds(&twice, &[listens.clone()]), [DriftKind::DeclaredTwice, DriftKind::NotListening]);
+    assert_eq!(kinds(&twice, std::slice::from_ref(&listens)), [DriftKind::DeclaredTwice, DriftKind::NotListening]);
     assert_eq!(kinds(&own, &[listens.clone(), observed("127.0.0.1:6379", other())]), [DriftKind::Duplicate]);
     assert_eq!(kinds(&own, &[listens, observed("0.0.0.0:6379", other())]), [DriftKind::Duplicate]);
 }

@@ -65,7 +65,7 @@ impl Engine {
     fn fresh_key(&self) -> String {
         use std::sync::atomic::{AtomicU64, Ordering};
         static LAST: AtomicU64 = AtomicU64::new(0);
-        format!("call {} {}", self.shared.bus.boot(), LAST.fetch_add(1, Ordering::Relaxed))
+        format!("{}{} {}", wharf_core::arbiter::PASSING, self.shared.bus.boot(), LAST.fetch_add(1, Ordering::Relaxed))
     }
 }
 

@@ -3,7 +3,7 @@
 use wharf_api::rpc::gpu::*;
 use wharf_core::{
     Now,
-    arbiter::{Arbiter, Lease, Slot},
+    arbiter::{Arbiter, Lease, PASSING, Slot},
 };
 use wharf_model::{DeviceId, ErrorKind, Failure, GpuNeed, LeaseId, LeaseState, Taint, size};
 
@@ -112,7 +112,7 @@ pub fn lease(lease: &Lease, now_ms: u64) -> LeaseRow {
         held_by: lease.holder.clone(),
         owner_uid: lease.owner,
         // One that was made up for a call says nothing to anybody.
-        client_key: lease.key.clone().filter(|key| !key.starts_with("call ")),
+        client_key: lease.key.clone().filter(|key| !key.starts_with(PASSING)),
         state: lease.state,
         in_state_ms: ago(lease.since_ms),
         devices: lease.shares.clone(),

@@ -22,6 +22,7 @@ use wharf_core::ports::{HOST, Ledger, Outside, PortLease, Ranges, Terms, Want};
 use wharf_model::{ErrorKind, Failure, Handoff, PortLeaseId, Protocol, UnitName};
 use wharf_runtime::ports;
 
+use super::evict;
 use crate::{
     engine::Shared,
     turn::{self, Mail},
@@ -126,7 +127,8 @@ impl Desk {
             units.get(&claim).or_else(starting).map(ToString::to_string)
         };
         let by_number = matches!(terms.want, Some(Want::Number(_)));
-        let is_free = |port| ports::attempt(terms.protocol, port).map_err(|e| taken(port, terms.protocol, &e, by_number));
+        let is_free =
+            |port| ports::attempt(terms.protocol, port).map_err(|e| taken(port, terms.protocol, &e, by_number));
         let now = turn::now();
         let at = (now.boot_ms, now.wall_ms);
         if dry_run {
@@ -196,6 +198,7 @@ impl Desk {
 
 /// The rows go to the loop in the order in which the ledger made them: the lock is held.
 fn save(inner: &mut Inner, shared: &Shared) -> Unsaved {
+    debug_assert_eq!(inner.ledger.check(), Ok(()));
     let rows = inner.ledger.take_unsaved();
     if rows.is_empty() {
         return Unsaved(None);
@@ -227,8 +230,21 @@ impl Choosing<'_> {
     pub fn leased(&self, port: u16) -> Option<Failure> {
         let lease = self.0.ledger.at(Protocol::Tcp, port)?;
         let text = format!("port {port} is leased to {} ({}, uid {})", lease.label(), lease.id, lease.uid);
-        let hint = format!("end that lease (wharf ports release {}), or let Wharf choose: --port NAME=auto", lease.id.0);
+        let hint =
+            format!("end that lease (wharf ports release {}), or let Wharf choose: --port NAME=auto", lease.id.0);
         Some(Failure::new(ErrorKind::PortTaken, text).hint(hint))
+    }
+
+    /// Says of who stands in a unit's way whether it is a left-over of ours (C12).
+    pub fn known(&self, shared: &Shared, holder: &ports::Holder, failure: Failure) -> Failure {
+        let Some(process) = holder.pid.and_then(|pid| outside(pid).ok()) else { return failure };
+        match evict::record(shared, &self.0.ledger, 0, process, holder.port) {
+            Some(why) => {
+                let hint = format!("it is a left-over of ours, {why}: wharf ports evict {}", holder.port);
+                failure.hint(hint)
+            }
+            None => failure,
+        }
     }
 
     /// What others than this unit have: leases, and starts that the published state may not show yet.

@@ -6,7 +6,7 @@
 use std::{fs, path::Path, time::Duration};
 
 use wharf_api::rpc::port::{EvictedRow, PortEvictParams, PortEvicted};
-use wharf_core::ports::{Outside, Owner};
+use wharf_core::ports::{Ledger, Outside, Owner};
 use wharf_model::{ErrorKind, Failure, RunId, UnitName};
 use wharf_runtime::ports::{self, Ended, Socket, Use};
 
@@ -56,14 +56,18 @@ fn end(shared: &Shared, process: Outside, grace: Duration) -> Result<String, Fai
         Ended::Killed => "killed",
         Ended::Lives => {
             let text = format!("process {pid} does not end, not even by SIGKILL: it waits for a disk or a driver");
-            return Err(Failure::new(ErrorKind::Timeout, text).hint(format!("cat /proc/{pid}/stack as root says where")));
+            return Err(
+                Failure::new(ErrorKind::Timeout, text).hint(format!("cat /proc/{pid}/stack as root says where"))
+            );
         }
     };
     tracing::info!("process {pid} was a left-over on a port: {word}");
     // Nobody waits for it: a daemon that dies now finds that the process is gone.
-    if let Ok(((), unsaved)) = shared.ports.change(shared, |ledger| Ok(ledger.forget_stale(process))) {
-        drop(unsaved);
-    }
+    let forgotten = shared.ports.change(shared, |ledger| {
+        ledger.forget_stale(process);
+        Ok(())
+    });
+    drop(forgotten);
     Ok(word.into())
 }
 
@@ -78,7 +82,9 @@ fn refused<T>(port: u16, why: impl Into<String>, hint: impl Into<String>) -> Res
 fn left_overs(shared: &Shared, caller_uid: u32, p: &PortEvictParams, seen: &Seen) -> Result<Vec<LeftOver>, Failure> {
     let (port, text) = (p.port, seen.text());
     match &seen.owner {
-        Owner::Unit(unit) => return refused(port, format!("{text} listens as it should"), format!("wharf stop {unit}")),
+        Owner::Unit(unit) => {
+            return refused(port, format!("{text} listens as it should"), format!("wharf stop {unit}"));
+        }
         Owner::Lease(id) => {
             return refused(port, format!("{text} has it by {id}"), format!("wharf ports release {}", id.0));
         }
@@ -105,7 +111,8 @@ fn left_overs(shared: &Shared, caller_uid: u32, p: &PortEvictParams, seen: &Seen
         {
             return refused(port, format!("{text} holds it, another process than was named"), "look again: port.whois");
         }
-        let Some(why) = record(shared, caller_uid, process, port) else {
+        let recorded = shared.ports.see(|ledger| record(shared, ledger, caller_uid, process, port));
+        let Some(why) = recorded else {
             let hint = format!("stop it yourself (kill {pid}), or choose another port");
             return refused(port, format!("{text} is none that Wharf has started or leased to"), hint);
         };
@@ -115,9 +122,8 @@ fn left_overs(shared: &Shared, caller_uid: u32, p: &PortEvictParams, seen: &Seen
 }
 
 /// By which record a process is a left-over of ours.
-fn record(shared: &Shared, caller_uid: u32, process: Outside, port: u16) -> Option<String> {
-    let owner = shared.ports.see(|ledger| ledger.stale(process, port));
-    if owner.is_some_and(|uid| caller_uid == 0 || caller_uid == uid) {
+pub fn record(shared: &Shared, ledger: &Ledger, caller_uid: u32, process: Outside, port: u16) -> Option<String> {
+    if ledger.stale(process, port).is_some_and(|uid| caller_uid == 0 || caller_uid == uid) {
         return Some("it listened for a lease that is over".into());
     }
     let (unit, run) = stale_run(shared, process.pid)?;
@@ -133,7 +139,8 @@ fn stale_run(shared: &Shared, pid: i32) -> Option<(UnitName, RunId)> {
     let group = groups.lines().find_map(|line| line.strip_prefix("0::")).unwrap_or_default();
     runs.into_iter().filter(|(unit, run)| !is_present(unit, *run)).find(|(unit, run)| {
         let Some(seen) = shared.launcher.see(unit, *run) else { return false };
-        let in_group = seen.cgroup.as_deref().is_some_and(|own| group != "/" && own.ends_with(group.trim_start_matches('/')));
+        let in_group =
+            seen.cgroup.as_deref().is_some_and(|own| group != "/" && own.ends_with(group.trim_start_matches('/')));
         in_group || seen.main == Some(pid) || has_open(pid, &seen.folder)
     })
 }

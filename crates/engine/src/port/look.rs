@@ -10,7 +10,7 @@ use std::{
 
 use wharf_core::{
     Unit,
-    ports::{Declared, Drift, Observed, Owner, PortLease, Ranges, Span, drift},
+    ports::{Declared, Drift, HOST, Observed, Owner, PortLease, Ranges, Span, drift},
 };
 use wharf_model::{Failure, Phase, Protocol, RunId, UnitName};
 use wharf_runtime::{
@@ -161,7 +161,8 @@ impl<'a> Kin<'a> {
         }
         let chains: Vec<Vec<i32>> = who.pids.iter().take(4).map(|pid| parents(*pid)).collect();
         let place = (socket.protocol, socket.local.port());
-        let lease = self.leases.iter().find(|l| l.protocol == place.0 && l.ports.contains(&place.1));
+        let here = |l: &&PortLease| l.network == HOST && l.protocol == place.0 && l.ports.contains(&place.1);
+        let lease = self.leases.iter().find(here);
         if let Some(lease) = lease.filter(|lease| holds(lease, who, &chains)) {
             return (Owner::Lease(lease.id), None);
         }

@@ -2,9 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use wharf_api::rpc::port::{
-    DriftRow, FoundBy, PortHolder, PortLeaseRow, PortListParams, PortRow, PortUse, PortWhois,
-};
+use wharf_api::rpc::port::{DriftRow, FoundBy, PortHolder, PortLeaseRow, PortListParams, PortRow, PortUse, PortWhois};
 use wharf_core::ports::{Drift, HOST, Owner, PortLease, Ranges};
 use wharf_model::{PortKind, Protocol};
 use wharf_runtime::ports::{self, By, Container, Use};
@@ -127,9 +125,10 @@ fn row(ranges: &Ranges, protocol: Protocol, port: u16, kind: PortKind, who: Stri
 
 fn is_wanted(row: &PortRow, p: &PortListParams, ranges: &Ranges) -> bool {
     let of_kind = p.kinds.is_empty() || p.kinds.contains(&row.kind);
-    let in_range = p.range.as_ref().is_none_or(|purpose| {
-        ranges.rows().iter().any(|range| range.purpose == *purpose && range.contains(row.port))
-    });
+    let in_range = p
+        .range
+        .as_ref()
+        .is_none_or(|purpose| ranges.rows().iter().any(|range| range.purpose == *purpose && range.contains(row.port)));
     let of_service = p.service.as_ref().is_none_or(|service| {
         let is_unit = row.unit.as_ref().is_some_and(|unit| unit.as_str() == service);
         is_unit || row.lease.is_some() && row.who.split('/').next() == Some(service)
@@ -146,7 +145,8 @@ pub fn whois(view: &View, port: u16, leases: Vec<PortLeaseRow>) -> PortWhois {
         // Beside a listener they are the connections that it has taken.
         shown.extend(of(Use::Connected).take(MOST_CONNECTIONS));
     }
-    let asks = shown.iter().any(|s| s.who.container.is_some() || s.who.command.as_deref().is_some_and(ports::is_engine));
+    let asks =
+        shown.iter().any(|s| s.who.container.is_some() || s.who.command.as_deref().is_some_and(ports::is_engine));
     let containers = if asks { ports::running_containers() } else { vec![] };
     let holders: Vec<PortHolder> = shown.into_iter().map(|seen| holder(seen, &containers)).collect();
     let units: BTreeSet<_> = view.declared.iter().filter(|d| d.port == port).map(|d| d.unit.clone()).collect();
@@ -191,11 +191,16 @@ fn answer(whois: &PortWhois) -> String {
         return format!("port {port}: {} listens{waits}", names(PortUse::Listens));
     }
     if by(PortUse::Bound).next().is_some() {
-        return format!("port {port}: nobody listens, and {} has bound it: no program can listen there", names(PortUse::Bound));
+        return format!(
+            "port {port}: nobody listens, and {} has bound it: no program can listen there",
+            names(PortUse::Bound)
+        );
     }
     if by(PortUse::Connected).next().is_some() {
         let text = names(PortUse::Connected);
-        return format!("port {port}: nobody listens, and a connection of {text} begins there: no program can listen there");
+        return format!(
+            "port {port}: nobody listens, and a connection of {text} begins there: no program can listen there"
+        );
     }
     let belongs = claim();
     match (belongs.is_empty(), &whois.reserved_for) {

@@ -12,10 +12,10 @@ use std::{
     time::Duration,
 };
 
-use tokio::{io::Interest, task::JoinHandle, time::sleep};
+use tokio::{io::Interest, task::JoinHandle};
 use wharf_api::Happened;
 use wharf_core::ports::{Drift, HOST, Outside, PortLease};
-use wharf_model::{DriftKind, PortLeaseId, Protocol};
+use wharf_model::{DriftKind, Failure, PortLeaseId, Protocol};
 use wharf_runtime::{
     launch::async_fd,
     ports::{self, Socket},
@@ -27,15 +27,19 @@ use crate::{bus::News, engine::Shared, turn};
 
 /// A second listener is told within a second.
 const LOOK: Duration = Duration::from_millis(900);
+/// A second look at what may be a passing moment.
+const AGAIN: Duration = Duration::from_millis(30);
 
 /// Keeps watch for as long as the engine lives.
-pub fn keep(shared: &Arc<Shared>) {
+pub fn keep(shared: &Arc<Shared>) -> Result<(), Failure> {
     // What a boot has ended is written down; nobody waits for it.
     drop(shared.ports.settle(shared));
     let tasks = &shared.tasks;
     tasks.spawn(end_in_time(shared.clone()));
     tasks.spawn(watch_holders(shared.clone()));
-    tasks.spawn(watch_listeners(shared.clone()));
+    let watcher = shared.clone();
+    let watch = std::thread::Builder::new().name("ports".into()).spawn(move || watch_listeners(&watcher));
+    watch.map(drop).map_err(|e| Failure::from(e).while_doing("watch the ports"))
 }
 
 async fn end_in_time(shared: Arc<Shared>) {
@@ -95,9 +99,9 @@ async fn watch_holder(shared: Arc<Shared>, id: PortLeaseId, holder: Outside) {
 
 async fn end_of_holder(shared: Arc<Shared>, id: PortLeaseId, holder: Outside) {
     let is_its = |lease: &PortLease| lease.holder == Some(holder);
-    let end = shared.ports.change(&shared, |ledger| {
-        Ok(if ledger.get(id).is_some_and(is_its) { ledger.end(id) } else { None })
-    });
+    let end = shared
+        .ports
+        .change(&shared, |ledger| Ok(if ledger.get(id).is_some_and(is_its) { ledger.end(id) } else { None }));
     if let Ok((Some(lease), unsaved)) = end
         && unsaved.durable().await.is_ok()
     {
@@ -133,32 +137,40 @@ fn watched(shared: &Shared) -> BTreeSet<Place> {
     leased.chain(of_units).collect()
 }
 
-async fn watch_listeners(shared: Arc<Shared>) {
+/// On a thread of its own: a timer of the runtime would wake two.
+fn watch_listeners(shared: &Arc<Shared>) {
     let (mut moves, mut published) = (shared.ports.moves(), shared.published.subscribe());
     let (mut seen, mut told) = (Print::new(), BTreeSet::new());
     let mut places = BTreeSet::new();
-    let mut has_changed = true;
+    let (mut has_changed, mut has_moved) = (true, true);
     loop {
         if has_changed {
-            places = watched(&shared);
+            places = watched(shared);
         }
         if places.is_empty() {
             (seen, told) = (Print::new(), BTreeSet::new());
-            tokio::select! {
-                still = moves.changed() => if still.is_err() { return },
-                still = published.changed() => if still.is_err() { return },
+            let still = shared.tasks.block_on(async {
+                tokio::select! {
+                    still = moves.changed() => still,
+                    still = published.changed() => still,
+                }
+            });
+            if still.is_err() {
+                return;
             }
-            has_changed = true;
+            (has_changed, has_moved) = (true, true);
             continue;
         }
         let print = listeners(&places);
-        if print != seen || has_changed {
+        // Of units that come and go, what listens tells; of leases, the ledger.
+        if print != seen || has_moved {
             seen = print;
-            told = look_into(&shared, &places, told).await;
+            told = look_into(shared, &places, told);
         }
-        sleep(LOOK).await;
+        std::thread::sleep(LOOK);
         // Looked at when it wakes anyway: a change wakes nobody.
-        has_changed = moves.has_changed().unwrap_or(true) || published.has_changed().unwrap_or(true);
+        has_moved = moves.has_changed().unwrap_or(true);
+        has_changed = has_moved || published.has_changed().unwrap_or(true);
         moves.mark_unchanged();
         published.mark_unchanged();
     }
@@ -172,23 +184,15 @@ fn listeners(places: &BTreeSet<Place>) -> Print {
     sockets.into_iter().filter(wanted).map(|s| (s.protocol, s.local, s.inode)).collect()
 }
 
-/// Tells of what was not told before; what is over may be told again.
-async fn look_into(shared: &Arc<Shared>, places: &BTreeSet<Place>, told: BTreeSet<Drift>) -> BTreeSet<Drift> {
-    let (of, at) = (shared.clone(), places.clone());
-    let look = move || View::of(&of, |s| at.contains(&(s.protocol, s.local.port()))).map(|view| view.drift());
-    let drift = match tokio::task::spawn_blocking(look).await {
-        Ok(Ok(drift)) => drift,
-        Ok(Err(failure)) => {
-            tracing::debug!("ports: {failure}");
-            return told;
-        }
-        Err(_) => return told,
-    };
-    let is_news = |drift: &Drift| {
-        let hurts = matches!(drift.kind, DriftKind::Intruder | DriftKind::Duplicate | DriftKind::Open);
-        hurts && places.contains(&(drift.protocol, drift.port))
-    };
-    let now: BTreeSet<Drift> = drift.into_iter().filter(is_news).collect();
+/// Tells of what was not told before; what is over may be told again. What is new is looked at twice: a program can
+/// listen an instant before it is known whose it is.
+fn look_into(shared: &Arc<Shared>, places: &BTreeSet<Place>, told: BTreeSet<Drift>) -> BTreeSet<Drift> {
+    let Some(mut now) = hurting(shared, places) else { return told };
+    if !now.is_subset(&told) {
+        std::thread::sleep(AGAIN);
+        let Some(again) = hurting(shared, places) else { return told };
+        now = now.intersection(&again).cloned().collect();
+    }
     for drift in now.difference(&told) {
         tracing::warn!("{}", drift.text);
         let run = drift.unit.as_ref().and_then(|unit| shared.world.load().get(unit)?.life.run());
@@ -196,6 +200,17 @@ async fn look_into(shared: &Arc<Shared>, places: &BTreeSet<Place>, told: BTreeSe
         shared.bus.publish([News { unit: drift.unit.clone(), run, happened }]);
     }
     now
+}
+
+/// What is wrong on these ports now, and does not wait for a person to ask.
+fn hurting(shared: &Shared, places: &BTreeSet<Place>) -> Option<BTreeSet<Drift>> {
+    let view = View::of(shared, |s| places.contains(&(s.protocol, s.local.port())));
+    let view = view.inspect_err(|failure| tracing::debug!("ports: {failure}")).ok()?;
+    let is_news = |drift: &Drift| {
+        let hurts = matches!(drift.kind, DriftKind::Intruder | DriftKind::Duplicate | DriftKind::Open);
+        hurts && places.contains(&(drift.protocol, drift.port))
+    };
+    Some(view.drift().into_iter().filter(is_news).collect())
 }
 
 fn happened(drift: &Drift) -> Happened {

@@ -30,7 +30,8 @@ pub fn read(root: &Path) -> Dmem {
         // The root has no such file; what its children have includes all below them.
         for child in fs::read_dir(&mount).into_iter().flatten().flatten() {
             for (pci, bytes) in regions(&text(&child.path().join("dmem.current"))) {
-                *current.entry(pci).or_insert(0) += bytes;
+                let sum: &mut u64 = current.entry(pci).or_insert(0);
+                *sum = sum.saturating_add(bytes);
             }
         }
     }
@@ -48,7 +49,8 @@ fn regions(text: &str) -> BTreeMap<String, u64> {
             && name.starts_with("vram")
             && let Ok(bytes) = bytes.trim().parse::<u64>()
         {
-            *found.entry(pci.to_owned()).or_insert(0) += bytes;
+            let sum: &mut u64 = found.entry(pci.to_owned()).or_insert(0);
+            *sum = sum.saturating_add(bytes);
         }
     }
     found

@@ -78,7 +78,7 @@ fn full(
         // Its programs use both: what the firmware set aside, and as much more as the kernel lets them.
         Vendor::Amd if card.is_integrated => {
             let ((vram, vram_used), (gtt, gtt_used)) = (card.vram, card.gtt);
-            let sum = |a: Option<u64>, b: Option<u64>| a.zip(b).map(|(a, b)| a + b);
+            let sum = |a: Option<u64>, b: Option<u64>| a.zip(b).map(|(a, b)| a.saturating_add(b));
             Ok(sum(vram, gtt).map(|total| (total, sum(vram_used, gtt_used))))
         }
         Vendor::Amd => Ok(card.vram.0.map(|total| (total, card.vram.1))),

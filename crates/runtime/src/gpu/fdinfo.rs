@@ -28,7 +28,7 @@ pub fn parse(text: &str) -> Option<Client> {
     let used = ["drm-resident-", "drm-memory-", "drm-total-"].iter().find_map(|prefix| {
         let regions = fields.iter().filter_map(|(key, value)| Some((key.strip_prefix(prefix)?, *value)));
         let own: Vec<u64> = regions.filter(|(region, _)| is_device_memory(region)).filter_map(|r| size(r.1)).collect();
-        (!own.is_empty()).then(|| own.iter().sum())
+        (!own.is_empty()).then(|| own.iter().fold(0, |sum: u64, one| sum.saturating_add(*one)))
     });
     Some(Client {
         pci: (*fields.get("drm-pdev")?).to_owned(),
@@ -65,7 +65,7 @@ pub fn read(root: &Path) -> BTreeMap<String, BTreeMap<i32, Option<u64>>> {
         for client in clients(&root.join(format!("proc/{pid}"))) {
             if counted.insert((client.pci.clone(), client.id)) {
                 let sum = found.entry(client.pci).or_default().entry(pid).or_insert(Some(0));
-                *sum = sum.zip(client.used_bytes).map(|(sum, more)| sum + more);
+                *sum = sum.zip(client.used_bytes).map(|(sum, more)| sum.saturating_add(more));
             }
         }
     }

@@ -112,7 +112,7 @@ fn size(text: &str) -> Option<u64> {
         return None;
     }
     let thousandths = whole.parse::<u64>().ok()?.checked_mul(1000)?;
-    let thousandths = thousandths + format!("{part:0<3}").parse::<u64>().ok()?;
+    let thousandths = thousandths.checked_add(format!("{part:0<3}").parse().ok()?)?;
     u64::try_from(u128::from(thousandths) * u128::from(factor) / 1000).ok()
 }
 

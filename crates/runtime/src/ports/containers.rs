@@ -61,8 +61,20 @@ impl Container {
 /// Programs that hold ports for containers, or are the containers' engine: never ended by us.
 pub fn is_engine(command: &str) -> bool {
     const ENGINES: [&str; 14] = [
-        "dockerd", "docker-proxy", "containerd", "podman", "conmon", "rootlessport", "rootlesskit", "slirp4netns",
-        "pasta", "crio", "kubelet", "kube-proxy", "k3s", "lxd",
+        "dockerd",
+        "docker-proxy",
+        "containerd",
+        "podman",
+        "conmon",
+        "rootlessport",
+        "rootlesskit",
+        "slirp4netns",
+        "pasta",
+        "crio",
+        "kubelet",
+        "kube-proxy",
+        "k3s",
+        "lxd",
     ];
     ENGINES.contains(&command) || command.starts_with("containerd-shim") || command.starts_with("rootlessport")
 }

@@ -50,7 +50,8 @@ pub fn dump(protocol: Protocol, v6: bool, port: u16, uses: &[Use]) -> io::Result
             let message = NetlinkMessage::<SockDiagMessage>::deserialize(rest).map_err(io::Error::other)?;
             match message.payload {
                 NetlinkPayload::InnerMessage(SockDiagMessage::InetResponse(found)) => {
-                    sockets.extend(read(protocol, &found));
+                    // Of bound sockets the kernel gives all, whatever port was asked for.
+                    sockets.extend(read(protocol, &found).filter(|s| port == 0 || s.local.port() == port));
                 }
                 NetlinkPayload::Done(_) => return Ok(sockets),
                 NetlinkPayload::Error(e) => return Err(e.to_io()),
@@ -157,7 +158,10 @@ mod tests {
         let at = listener.local_addr().unwrap();
         let Some(found) = dumped(Protocol::Tcp, false, at.port(), &[Use::Listens]) else { return };
         assert_eq!(found.len(), 1, "{found:?}");
-        assert_eq!((found[0].local, found[0].used, found[0].uid), (at, Use::Listens, rustix::process::getuid().as_raw()));
+        assert_eq!(
+            (found[0].local, found[0].used, found[0].uid),
+            (at, Use::Listens, rustix::process::getuid().as_raw())
+        );
         let client = TcpStream::connect(at).unwrap();
         let from = client.local_addr().unwrap();
         let found = dumped(Protocol::Tcp, false, from.port(), &[Use::Connected]).unwrap();

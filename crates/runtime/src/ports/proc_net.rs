@@ -76,8 +76,10 @@ mod tests {
             let text = dump(protocol, at.is_ipv6(), at.port(), &[Use::Listens]);
             assert_eq!(text.iter().map(|s| s.local).collect::<Vec<_>>(), [at]);
             if let Ok(asked) = super::super::diag::dump(protocol, at.is_ipv6(), at.port(), &[Use::Listens]) {
-                assert_eq!(asked.iter().map(|s| (s.local, s.inode, s.uid)).collect::<Vec<_>>(),
-                    text.iter().map(|s| (s.local, s.inode, s.uid)).collect::<Vec<_>>());
+                assert_eq!(
+                    asked.iter().map(|s| (s.local, s.inode, s.uid)).collect::<Vec<_>>(),
+                    text.iter().map(|s| (s.local, s.inode, s.uid)).collect::<Vec<_>>()
+                );
             }
         }
     }

@@ -78,3 +78,35 @@ fn look(protocol: Protocol, port: u16, uses: &[Use]) -> Vec<Socket> {
     all.extend(of_family(true));
     all
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        net::{TcpListener, TcpStream},
+        time::{Duration, Instant},
+    };
+
+    use super::*;
+
+    /// What the daemon does about once a second while somebody has a port.
+    #[test]
+    fn a_look_at_all_listeners_costs_little() {
+        if has_diag().is_err() {
+            println!("CANNOT BE DONE HERE: sock_diag");
+            return;
+        }
+        let held: Vec<TcpListener> = (0..300).map_while(|_| TcpListener::bind("127.0.0.1:0").ok()).collect();
+        let at = held[0].local_addr().unwrap();
+        let lines: Vec<TcpStream> = (0..100).map_while(|_| TcpStream::connect(at).ok()).collect();
+        let mut times: Vec<Duration> = (0..20)
+            .map(|_| {
+                let began = Instant::now();
+                assert!(listening_tcp().len() >= held.len());
+                began.elapsed()
+            })
+            .collect();
+        times.sort();
+        println!("FIGURE ports: {} listeners, {} connections: one look takes {:?}", held.len(), lines.len(), times[10]);
+        assert!(times[10] < Duration::from_millis(50), "{times:?}");
+    }
+}

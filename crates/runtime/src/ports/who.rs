@@ -120,8 +120,11 @@ fn describe(pid: i32, who: &mut Who) {
     who.command = file("comm").map(text);
     who.exe = fs::read_link(format!("/proc/{pid}/exe")).ok().map(|path| path.display().to_string());
     who.cmdline = file("cmdline").map(|bytes| {
-        let words: Vec<String> =
-            bytes.split(|b| *b == 0).filter(|w| !w.is_empty()).map(|w| String::from_utf8_lossy(w).into_owned()).collect();
+        let words: Vec<String> = bytes
+            .split(|b| *b == 0)
+            .filter(|w| !w.is_empty())
+            .map(|w| String::from_utf8_lossy(w).into_owned())
+            .collect();
         words.join(" ").chars().take(200).collect()
     });
     who.cgroup = file("cgroup").map(text).map(|cgroups| innermost(&cgroups));

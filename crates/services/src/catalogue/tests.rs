@@ -124,7 +124,7 @@ async fn caddy_serves_a_folder_and_refuses_a_path_that_is_none() {
 
 #[tokio::test]
 async fn an_unknown_version_names_those_on_offer() {
-    for unit in ["caddy", "nats", "python-api@core"] {
+    for unit in ["caddy", "llama", "nats", "python-api@core"] {
         let (_, cx, service) = context(unit, json!({}), Recording::default()).await;
         let want = Wanted { version: Some("0.0.1".into()), reset: false };
         let failure = service.install(&cx, &want).await.unwrap_err();
@@ -175,6 +175,7 @@ fn what_is_said_of_a_service_is_whole() {
         ("caddy", include_str!("caddy.rs")),
         ("command", include_str!("command.rs")),
         ("hello", include_str!("hello.rs")),
+        ("llama", include_str!("llama.rs")),
         ("nats", include_str!("nats.rs")),
         ("postgres", include_str!("postgres.rs")),
         ("python-api", include_str!("python_api.rs")),

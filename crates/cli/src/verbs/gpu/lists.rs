@@ -35,13 +35,16 @@ pub(super) fn queue(queue: &GpuQueue) -> String {
     for row in &queue.waiting {
         let priority = word(&row.priority);
         let about = row.est_ms.map_or_else(String::new, |ms| format!(", about {} still", words::duration(ms)));
-        let gives_up = row.gives_up_in_ms.map_or_else(String::new, |ms| format!(", until {} from now", words::duration(ms)));
+        let gives_up =
+            row.gives_up_in_ms.map_or_else(String::new, |ms| format!(", gives up in {}", words::duration(ms)));
         let waited = words::duration(row.waited_ms);
         let (at, lease, holder, wants) = (row.position, row.lease, &row.holder, &row.wants);
-        text.push_str(&format!("{at}. {holder} ({lease}, {priority}) wants {wants}: waits since {waited}{about}{gives_up}\n"));
+        text.push_str(&format!(
+            "{at}. {holder} ({lease}, {priority}) wants {wants}: has waited {waited}{about}{gives_up}\n"
+        ));
         if let Some(why) = &row.why {
             text.push_str(&format!("     {}\n", why.message));
-            text.extend(why.hint.iter().map(|hint| format!("     or: {hint}\n")));
+            text.extend(why.hint.iter().map(|hint| format!("     {hint}\n")));
         }
     }
     text
@@ -103,7 +106,15 @@ fn lease(table: &mut Table, row: &LeaseRow) {
     ]);
     for share in row.devices.iter().skip(1) {
         let empty = || Cell::from("");
-        table.row([empty(), empty(), empty(), empty(), share.device.to_string().into(), charge(Some(share)).into(), seen(share).into()]);
+        table.row([
+            empty(),
+            empty(),
+            empty(),
+            empty(),
+            share.device.to_string().into(),
+            charge(Some(share)).into(),
+            seen(share).into(),
+        ]);
     }
 }
 
@@ -197,10 +208,13 @@ fn clients(list: &GpuClientList) -> String {
             (ClientKind::Program, Some(uid)) => format!("program of user {uid}"),
             (ClientKind::Program, None) => "program".to_owned(),
         };
-        let needs = row.profile.as_ref().map_or_else(|| "-".to_owned(), |profile| {
-            let much = profile.need.vram_bytes.map_or_else(|| "a whole device".to_owned(), size);
-            if profile.need.devices > 1 { format!("{} x {much}", profile.need.devices) } else { much }
-        });
+        let needs = row.profile.as_ref().map_or_else(
+            || "-".to_owned(),
+            |profile| {
+                let much = profile.need.vram_bytes.map_or_else(|| "a whole device".to_owned(), size);
+                if profile.need.devices > 1 { format!("{} x {much}", profile.need.devices) } else { much }
+            },
+        );
         let waiting = named(&row.waiting).into_iter().map(|lease| format!("{lease} waits"));
         let leases: Vec<String> = named(&row.leases).into_iter().chain(waiting).collect();
         let profile = row.profile.as_ref();

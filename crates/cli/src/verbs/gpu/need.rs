@@ -123,7 +123,7 @@ fn alternative(text: &str) -> Result<Value, String> {
     let wrong = || format!("{text:?} is no alternative: 24GiB, 2x12GiB, or 2x for two whole devices");
     let count = count.map_err(|_| wrong())?;
     match size {
-        "" => Ok(json!({ "devices": count })),
+        "" if text.len() > 1 => Ok(json!({ "devices": count })),
         size => Ok(json!({ "devices": count, "vram_bytes": amount::some_bytes(size).map_err(|_| wrong())? })),
     }
 }

@@ -161,7 +161,12 @@ impl Confirm {
         let timeout_ms = self.timeout.saturating_mul(1000);
         let params = PortConfirmParams { lease: self.lease, epoch: self.epoch, timeout_ms };
         ask::<PortConfirmed>(session, "port.confirm", &params, |confirmed| {
-            confirmed.listeners.iter().map(|l| format!("{} listens on {}", l.text, l.address)).collect::<Vec<_>>().join("\n")
+            confirmed
+                .listeners
+                .iter()
+                .map(|l| format!("{} listens on {}", l.text, l.address))
+                .collect::<Vec<_>>()
+                .join("\n")
         })?;
         Ok(Exit::Done)
     }

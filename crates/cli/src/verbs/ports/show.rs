@@ -95,7 +95,8 @@ fn holder(holder: &PortHolder) -> String {
     block.maybe("to", holder.remote.clone());
     block.maybe("unit", holder.unit.as_ref().map(ToString::to_string));
     block.maybe("lease", holder.lease.map(|id| id.to_string()));
-    let container = holder.container_name.clone().or_else(|| holder.container.as_ref().map(|id| id.chars().take(12).collect()));
+    let container =
+        holder.container_name.clone().or_else(|| holder.container.as_ref().map(|id| id.chars().take(12).collect()));
     block.maybe("container", container);
     block.maybe("compose", holder.compose_project.clone());
     block.maybe("systemd", holder.systemd_unit.clone());
@@ -177,7 +178,11 @@ pub(super) fn ranges(ranges: &PortRanges) -> String {
         table.row([range.from.to_string().into(), range.to.to_string().into(), what.into()]);
     }
     for span in &ranges.ephemeral {
-        table.row([span.from.to_string().into(), span.to.to_string().into(), "outgoing connections (the kernel)".into()]);
+        table.row([
+            span.from.to_string().into(),
+            span.to.to_string().into(),
+            "outgoing connections (the kernel)".into(),
+        ]);
     }
     let mut text = table.text();
     for warning in &ranges.warnings {
@@ -208,7 +213,9 @@ pub(super) fn evicted(evicted: &PortEvicted, port: u16, dry_run: bool) -> String
         let name = row.command.as_deref().unwrap_or("a process");
         lines.push(match row.how.as_deref() {
             None => format!("{name} (pid {}) would be ended: {}", row.pid, row.why),
-            Some("killed") => format!("{name} (pid {}) was killed, since it did not end when asked: {}", row.pid, row.why),
+            Some("killed") => {
+                format!("{name} (pid {}) was killed, since it did not end when asked: {}", row.pid, row.why)
+            }
             Some(_) => format!("{name} (pid {}) has ended: {}", row.pid, row.why),
         });
     }
@@ -244,7 +251,8 @@ mod tests {
             row(8080, "reserved", "reserved for the manager", json!({"range": "manager"})),
             row(8210, "observed", "python3 (pid 4121, user alice)", json!({"address": "0.0.0.0", "pid": 4121})),
             row(9080, "leased", "ci/api (port-lease-3)", json!({"network": "cluster", "range": "mcp"})),
-        ]})).unwrap();
+        ]}))
+        .unwrap();
         insta::assert_snapshot!(plain(&list(&list_)), @r"
         PORT          PROTO  ADDRESS    RANGE    KIND      WHO                             DRIFT
         6379          tcp    127.0.0.1  -        declared  unit redis (main), pid 412
@@ -261,7 +269,8 @@ mod tests {
             {"port": 8081, "verdict": "free", "free": true, "holder": null, "warnings": [], "remedies": []},
             {"port": 8080, "verdict": "taken", "free": false, "holder": "port 8080 is taken by nginx (pid 7)",
              "warnings": ["8080 is reserved for the manager"], "remedies": ["wharf ports who 8080"]}
-        ]})).unwrap();
+        ]}))
+        .unwrap();
         insta::assert_snapshot!(plain(&checked(&checked_)), @r"
         8081  free
         8080  taken  port 8080 is taken by nginx (pid 7); 8080 is reserved for the manager
@@ -273,7 +282,8 @@ mod tests {
     fn an_eviction_says_what_became_of_whom() {
         let evicted_: PortEvicted = serde_json::from_value(json!({ "free": true, "evicted": [
             {"pid": 9, "command": "python3", "why": "it listened for a lease that is over", "how": "asked"}
-        ]})).unwrap();
+        ]}))
+        .unwrap();
         insta::assert_snapshot!(plain(&evicted(&evicted_, 8100, false)), @r"
         python3 (pid 9) has ended: it listened for a lease that is over
         port 8100 is free

@@ -171,3 +171,42 @@ proptest! {
         }
     }
 }
+
+/// Boards where nearly everybody is on several devices, and a need for several.
+fn tangles() -> impl Strategy<Value = (Board, GpuNeed)> {
+    let shares = vec((0..5usize, 2..7u64), 2..=4).prop_map(|all| {
+        let mut shares: Vec<(usize, u64)> = all.into_iter().map(|(at, n)| (at, n * STEP)).collect();
+        shares.sort_unstable();
+        shares.dedup_by_key(|(at, _)| *at);
+        shares
+    });
+    let one = (shares, 0..40u64).prop_map(|(shares, value)| resident(0, &shares, may(value)));
+    (vec(one, 6..=9), 2..=4u32, 60..100u64).prop_map(|(mut all, devices, percent)| {
+        (1u64..).zip(&mut all).for_each(|(n, one)| one.lease = LeaseId(n));
+        let held = |at: usize| all.iter().flat_map(|r| &r.shares).filter(|s| s.0 == at).map(|s| s.1).sum::<u64>();
+        // Full to the brim, and what is wanted is most of a device.
+        let sizes: Vec<(u64, u64)> = (0..5).map(|at| (held(at).max(STEP), 0)).collect();
+        let mean = sizes.iter().map(|(size, _)| size).sum::<u64>() / 5;
+        (board(&sizes, all), need(devices, mean * percent / 130))
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 700, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn holders_of_several_devices_are_weighed_exactly((board, need) in tangles()) {
+        let asker = asker(&need);
+        let searched = search(&board, &asker, 1_000_000);
+        prop_assert!(searched.exact);
+        match (searched.verdict, best(&board, &asker)) {
+            (Verdict::Fits(found), Some(best)) => {
+                check_placement(&board, &asker, &found);
+                let on: Vec<usize> = found.on.iter().map(|(at, _)| *at).collect();
+                prop_assert_eq!((found.cost, found.victims.len(), on), (best.0, best.1, best.6));
+            }
+            (Verdict::Never { .. }, None) => {}
+            (verdict, best) => prop_assert!(false, "{:?} instead of {:?}", verdict, best),
+        }
+    }
+}
