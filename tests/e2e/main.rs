@@ -11,6 +11,7 @@ mod gpu_devices;
 mod health;
 mod house;
 mod journeys;
+mod llama;
 mod logs;
 mod policy;
 mod ports;

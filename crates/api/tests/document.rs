@@ -224,7 +224,8 @@ fn what_takes_time_tells_its_progress(contract: &Contract) {
 }
 
 fn its_errors_are_the_kinds_of_the_code(contract: &Contract) {
-    let mut kinds: Vec<ErrorKind> = [&ErrorKind::SERVICE[..], &[ErrorKind::InvalidParams, ErrorKind::Internal]].concat();
+    let mut kinds: Vec<ErrorKind> =
+        [&ErrorKind::SERVICE[..], &[ErrorKind::InvalidParams, ErrorKind::Internal]].concat();
     if contract.file == "static/rpc.openrpc.json" {
         kinds.extend(ErrorKind::GPU.into_iter().chain(ErrorKind::PORT));
     }
@@ -451,7 +452,8 @@ async fn params_by_position_are_those_by_name(contract: &Contract) {
 /// Each kind of failure, as the code writes it, is an error that the document knows.
 fn every_failure_of_the_code_fits_the_document(contract: &Contract) {
     let document = contract.compiled();
-    let mut kinds: Vec<ErrorKind> = [&ErrorKind::SERVICE[..], &[ErrorKind::InvalidParams, ErrorKind::Internal]].concat();
+    let mut kinds: Vec<ErrorKind> =
+        [&ErrorKind::SERVICE[..], &[ErrorKind::InvalidParams, ErrorKind::Internal]].concat();
     if contract.file == "static/rpc.openrpc.json" {
         kinds.extend(ErrorKind::GPU.into_iter().chain(ErrorKind::PORT));
     }

@@ -85,6 +85,8 @@ impl Core {
             FoundRun::NeverStarted => {
                 unit.life = Life::Idle;
                 unit.started_at_ms = None;
+                // Its devices may be others' by now: it asks anew.
+                self.gpu_gone(now, name, false, fx);
                 fx.acts.push(Act::Forget { unit: name.clone(), run });
             }
         }

@@ -68,6 +68,13 @@ pub struct Settings {
     pub budget: u32,
 }
 
+impl Settings {
+    /// For a plan: it asks nobody for a new measurement.
+    fn is_dry(&self) -> bool {
+        self.fresh_ms == u64::MAX
+    }
+}
+
 impl Default for Settings {
     fn default() -> Self {
         Self {

@@ -2,7 +2,7 @@
 
 use wharf_model::{EndReason, ErrorKind, Exit, Failure, GivenUp, Health, OnExit, Policy, RunId, UnitName, Verdict};
 
-use crate::{Act, Cause, Core, Effects, Fact, Life, Now, Record, Timer};
+use crate::{Act, Cause, Core, Effects, Fact, Life, Now, Record, Timer, unit::Step};
 
 impl Core {
     pub(crate) fn on_fact(&mut self, now: Now, fact: Fact, fx: &mut Effects) {
@@ -385,7 +385,14 @@ impl Core {
                 (false, _) => format!("{name} {how}"),
             };
             let reason = Failure::new(ErrorKind::ServiceFailed, message).about(name).causes(last_words);
-            let cause = after(&unit.policy, &how, reason, healthy_for_ms);
+            // It was asked to stop, and waits for others to go first: that it goes by itself meanwhile is no death.
+            let step = unit.op.as_ref().and_then(|op| op.steps.front());
+            let cause = match step {
+                Some(Step::Stop { .. }) => Cause::Asked,
+                Some(Step::Place { .. } | Step::Start { .. } | Step::Remove { .. }) | None => {
+                    after(&unit.policy, &how, reason, healthy_for_ms)
+                }
+            };
             self.begin_stop(now, name, cause, fx);
         }
         let Some(unit) = self.units.get_mut(name) else { return };

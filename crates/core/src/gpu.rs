@@ -190,7 +190,8 @@ impl Core {
             matches!(unit.life, Life::Waiting { .. }) && starts && unit.is_wanted() && !unit.held
         });
         let stays = stays && matches!(self.needs_of(name), Needs::Met);
-        if !runs && !(waits && stays) {
+        let idle = !(waits && stays);
+        if idle && !runs {
             let outcome = self.arbiter.unit_gone(now, name, false);
             self.absorb(now, outcome, fx);
         }

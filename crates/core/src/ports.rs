@@ -11,15 +11,18 @@
 //! whoever calls. Ports of different networks have nothing to do with each other (a port of a container network is
 //! bookkeeping only).
 
+mod choose;
 mod drift;
 mod ledger;
 mod range;
+mod terms;
 #[cfg(test)]
 mod tests;
 
 pub use drift::{Declared, Drift, Observed, Owner, drift};
-pub use ledger::{Claim, Ledger, Outside, PortLease, Row, Terms, Want};
+pub use ledger::Ledger;
 pub use range::{Lint, Ranges, Span};
+pub use terms::{Claim, Outside, PortLease, Row, Terms, Want};
 
 /// The network of the machine itself: the only one whose sockets are looked at.
 pub const HOST: &str = "host";

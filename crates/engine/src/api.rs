@@ -186,7 +186,13 @@ impl ServiceApi for Engine {
             return Ok(Outcome::Done(report));
         }
         self.with_room(&p.name, "build").await?;
-        let ask = Ask { unit: p.name.clone(), goal: Goal::Build { version: p.version }, declared, wait: p.wait, force: false };
+        let ask = Ask {
+            unit: p.name.clone(),
+            goal: Goal::Build { version: p.version },
+            declared,
+            wait: p.wait,
+            force: false,
+        };
         let operation = self.operate(caller, ask).await?;
         if !p.wait {
             return Ok(Outcome::Begun(Begun { operation }));
@@ -215,7 +221,8 @@ impl ServiceApi for Engine {
             Mode::Source => Goal::Build { version: p.version },
             Mode::Download => Goal::Install { version: p.version, reset: p.reset },
         };
-        let operation = self.operate(caller, Ask { unit: p.name.clone(), goal, declared, wait: p.wait, force: false }).await?;
+        let operation =
+            self.operate(caller, Ask { unit: p.name.clone(), goal, declared, wait: p.wait, force: false }).await?;
         if !p.wait {
             return Ok(Outcome::Begun(Begun { operation }));
         }
@@ -273,7 +280,8 @@ impl ServiceApi for Engine {
         self.status_of(&name)?;
         let began = Instant::now();
         let goal = Goal::Stop { keep_want: p.keep_want, retire: p.retire };
-        let operation = self.operate(caller, Ask { unit: name.clone(), goal, declared: None, wait: p.wait, force: false }).await?;
+        let operation =
+            self.operate(caller, Ask { unit: name.clone(), goal, declared: None, wait: p.wait, force: false }).await?;
         if !p.wait {
             return Ok(Outcome::Begun(Begun { operation }));
         }
@@ -312,7 +320,8 @@ impl ServiceApi for Engine {
         let placed = service.as_ref().map_or(true, |s| s.needs_install());
         service.map(drop).or_else(|f| if self.unit(&name).is_some() { Ok(()) } else { Err(f) })?;
         let goal = Goal::Delete(Removal { binaries: p.purge_binaries, data: p.purge_data });
-        let operation = self.operate(caller, Ask { unit: name.clone(), goal, declared: None, wait: p.wait, force: false }).await?;
+        let operation =
+            self.operate(caller, Ask { unit: name.clone(), goal, declared: None, wait: p.wait, force: false }).await?;
         if !p.wait {
             return Ok(Outcome::Begun(Begun { operation }));
         }
@@ -346,7 +355,8 @@ impl ServiceApi for Engine {
             |unit: &Option<Arc<Unit>>| unit.as_ref().and_then(|u| Some(u.installed.as_ref()?.version.clone()));
         let from = version(&self.unit(&p.name));
         let goal = Goal::Upgrade { version: p.version };
-        let operation = self.operate(caller, Ask { unit: p.name.clone(), goal, declared, wait: p.wait, force: false }).await?;
+        let operation =
+            self.operate(caller, Ask { unit: p.name.clone(), goal, declared, wait: p.wait, force: false }).await?;
         if !p.wait {
             return Ok(Outcome::Begun(Begun { operation }));
         }

@@ -1,16 +1,14 @@
 //! `port.*`: params become terms, looks become rows. What is right is decided in `wharf_core::ports`.
 
+mod check;
 mod desk;
 mod evict;
 mod look;
 mod rows;
+mod take;
 mod watch;
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use tokio::{task::spawn_blocking, time::Instant};
@@ -20,15 +18,15 @@ use wharf_api::{
         PortApi, PortCheckParams, PortCheckRow, PortChecked, PortConfirmParams, PortConfirmed, PortDrift,
         PortDriftParams, PortEvictParams, PortEvicted, PortFree, PortFreeParams, PortLeaseParams, PortLeaseRow,
         PortLeased, PortLeases, PortList, PortListParams, PortRanges, PortReleaseParams, PortReleased, PortRenewParams,
-        PortRenewed, PortSpan, PortVerdict, PortWhois, PortWhoisParams,
+        PortRenewed, PortSpan, PortWhois, PortWhoisParams,
     },
 };
 use wharf_core::{
     Unit,
-    ports::{HOST, Outside, Owner, PortLease, Ranges, Span, Terms, Want},
+    ports::{Outside, Owner, PortLease, Span},
 };
-use wharf_model::{ErrorKind, Failure, Handoff, Protocol, UnitName};
-use wharf_runtime::ports::{self, Settings, Socket, Use};
+use wharf_model::{ErrorKind, Failure, Protocol, UnitName};
+use wharf_runtime::ports::{self, Settings, Socket};
 
 use crate::{
     engine::{Engine, Shared},
@@ -88,156 +86,6 @@ pub fn advise(shared: &Shared, unit: &Unit, chosen: &BTreeMap<String, u16>) {
     }
 }
 
-/// What a caller asks for, as the ledger takes it.
-fn terms(caller: &Caller, p: &PortLeaseParams) -> Result<Terms, Failure> {
-    let bad = |text: &str| Failure::new(ErrorKind::InvalidParams, format!("port.lease: {text}"));
-    let uid = caller.peer.uid;
-    let want = match (p.port, p.from, p.to) {
-        (Some(_), Some(_), _) | (Some(_), _, Some(_)) => return Err(bad("port, or from and to")),
-        (Some(_), None, None) if p.count != 1 => return Err(bad("one port has one number: leave out count")),
-        (Some(number), None, None) => Some(Want::Number(number)),
-        (None, Some(from), Some(to)) => {
-            Some(Want::Within { span: Span { from, to }, count: p.count, contiguous: p.contiguous })
-        }
-        (None, None, None) => None,
-        (None, Some(_), None) | (None, None, Some(_)) => return Err(bad("from goes with to")),
-    };
-    let network = p.network.clone().unwrap_or_else(|| HOST.to_owned());
-    let handoff = match (p.protocol, p.handoff) {
-        (_, Handoff::Fd) => {
-            return Err(bad("a listening socket is passed to units only")
-                .hint("let the program be a unit: wharf run … --policy '{\"on_demand\": {\"pass_sockets\": true}}'"));
-        }
-        // A second UDP socket of a port would be given a part of the datagrams.
-        (Protocol::Udp, Handoff::Park | Handoff::Plain) => Handoff::Plain,
-        (Protocol::Tcp, asked) if network == HOST => asked,
-        (Protocol::Tcp, Handoff::Park | Handoff::Plain) => Handoff::Plain,
-    };
-    Ok(Terms {
-        uid,
-        key: p.client_key.clone(),
-        service: p.service.clone().or_else(|| ports::user(uid)).unwrap_or_else(|| format!("uid-{uid}")),
-        name: p.port_name.clone(),
-        protocol: p.protocol,
-        network,
-        want,
-        purpose: p.range.clone(),
-        reach: p.bind,
-        handoff,
-        sticky: p.sticky,
-        ttl_ms: p.ttl_ms,
-        holder: holder(caller, p)?,
-    })
-}
-
-/// With whom a lease ends.
-fn holder(caller: &Caller, p: &PortLeaseParams) -> Result<Option<Outside>, Failure> {
-    let gone = |pid| {
-        Failure::new(ErrorKind::Precondition, format!("there is no process {pid} to hold the lease"))
-            .hint("name one that lives (holder_pid), or a time (ttl_ms)")
-    };
-    match (p.holder_pid, p.ttl_ms) {
-        (Some(pid), _) => {
-            let outside = desk::outside(pid).map_err(|_| gone(pid))?;
-            let uid = std::fs::metadata(format!("/proc/{pid}")).map(|meta| std::os::unix::fs::MetadataExt::uid(&meta));
-            let uid = uid.map_err(|_| gone(pid))?;
-            if caller.peer.uid != 0 && uid != caller.peer.uid {
-                let text = format!("process {pid} is of uid {uid}, and the caller is uid {}", caller.peer.uid);
-                return Err(Failure::new(ErrorKind::LeaseDenied, text).hint("name a process of your own"));
-            }
-            Ok(Some(outside))
-        }
-        (None, Some(_)) => Ok(None),
-        (None, None) => {
-            let pid = caller.peer.pid;
-            let identity = caller.peer.identity.ok_or_else(|| gone(pid))?;
-            Ok(Some(Outside { pid, identity }))
-        }
-    }
-}
-
-/// Several ports of a purpose's ranges: the ledger takes one span.
-fn within(terms: Terms, p: &PortLeaseParams, ranges: &Ranges) -> Result<Terms, Failure> {
-    if terms.want.is_some() || p.count == 1 {
-        return Ok(terms);
-    }
-    let purpose = terms.purpose.clone().unwrap_or_else(|| "any".into());
-    let span = ranges.of(&purpose).max_by_key(|span| span.to - span.from);
-    let span = span.ok_or_else(|| {
-        Failure::new(ErrorKind::InvalidParams, format!("there is no range for {purpose:?}"))
-            .hint("`wharf ports ranges` has the table")
-    })?;
-    Ok(Terms { want: Some(Want::Within { span, count: p.count, contiguous: p.contiguous }), ..terms })
-}
-
-fn leased(lease: &PortLease, dry_run: bool, ranges: &Ranges) -> PortLeased {
-    let env = lease.ports.iter().enumerate().map(|(n, port)| {
-        let name = if n == 0 { "PORT".into() } else { format!("PORT_{}", n + 1) };
-        (name, port.to_string())
-    });
-    let advice = |port: &u16| ranges.advise(lease.purpose.as_deref(), *port);
-    let mut warnings: Vec<String> =
-        lease.ports.iter().flat_map(advice).map(|l| format!("{}: {}", l.kind, l.text)).collect();
-    warnings.dedup();
-    let scheme = lease.protocol;
-    PortLeased {
-        lease: (!dry_run).then_some(lease.id),
-        epoch: lease.epoch,
-        ports: lease.ports.clone(),
-        env: env.collect(),
-        url: format!("{scheme}://127.0.0.1:{}", lease.ports.first().copied().unwrap_or_default()),
-        handoff_used: lease.handoff,
-        expires_in_ms: lease.expires_ms.map(|at| at.saturating_sub(turn::now().boot_ms)),
-        holder_pid: lease.holder.map(|holder| holder.pid),
-        warnings,
-    }
-}
-
-fn check_one(shared: &Shared, port: u16, protocol: Protocol, settings: &Settings, ranges: &Ranges) -> PortCheckRow {
-    let mut row =
-        PortCheckRow { port, verdict: PortVerdict::Free, free: true, holder: None, warnings: vec![], remedies: vec![] };
-    let sockets = ports::at(protocol, port);
-    let of = |used| sockets.iter().filter(move |s: &&Socket| s.used == used).count();
-    if of(Use::TimeWait) > 0 {
-        row.verdict = PortVerdict::TimeWait;
-        row.warnings.push("connections that are over wait there: a program without SO_REUSEADDR cannot listen".into());
-    }
-    let lease = shared.ports.see(|ledger| ledger.at(protocol, port).cloned());
-    let unit = look::declared(shared, settings).into_iter().find(|d| (d.port, d.protocol) == (port, protocol));
-    if let Err(e) = ports::attempt(protocol, port) {
-        let failure = desk::taken(port, protocol, &e, true);
-        let is_forbidden = failure.kind == ErrorKind::Permission;
-        row.verdict = if is_forbidden { PortVerdict::Forbidden } else { PortVerdict::Taken };
-        row.holder = Some(failure.message);
-        row.remedies.extend(failure.hint);
-    } else if let Some(lease) = &lease {
-        row.verdict = PortVerdict::Leased;
-        row.holder = Some(format!("{} ({})", lease.label(), lease.id));
-        row.remedies.push(format!("wharf ports release {}", lease.id.0));
-    } else if let Some(unit) = &unit {
-        row.verdict = PortVerdict::Declared;
-        row.holder = Some(format!("unit {} ({})", unit.unit, unit.name));
-        row.remedies.push(format!("wharf start {} --port {}=auto", unit.unit, unit.name));
-    }
-    row.free = matches!(row.verdict, PortVerdict::Free | PortVerdict::TimeWait);
-    let listening: BTreeSet<String> =
-        sockets.iter().filter(|s| s.used == Use::Listens).map(|s| s.local.to_string()).collect();
-    if listening.len() > 1 {
-        let list = listening.into_iter().collect::<Vec<_>>().join(" and ");
-        row.warnings.push(format!("several listen there: {list}: localhost can mean either"));
-    }
-    let purpose = unit.as_ref().and_then(|d| d.purpose.clone());
-    // Who asks for a port has said nothing of GPUs.
-    let advice = ranges.advise(purpose.as_deref(), port).into_iter();
-    row.warnings.extend(
-        advice.filter(|l| purpose.is_some() || l.kind != wharf_model::DriftKind::PortOutsideRange).map(|l| l.text),
-    );
-    if !row.free && row.verdict != PortVerdict::Forbidden {
-        row.remedies.push("wharf ports free finds others".into());
-    }
-    row
-}
-
 impl Engine {
     fn port_lease_rows(&self) -> Vec<PortLeaseRow> {
         let boot_ms = turn::now().boot_ms;
@@ -284,7 +132,7 @@ impl PortApi for Engine {
             let settings = Settings::read(&shared.layout.ports_file())?;
             let ranges = look::ranges(&settings);
             let rows: Vec<PortCheckRow> =
-                p.ports.iter().map(|port| check_one(shared, *port, p.protocol, &settings, &ranges)).collect();
+                p.ports.iter().map(|port| check::one(shared, *port, p.protocol, &settings, &ranges)).collect();
             Ok(PortChecked { ok: rows.iter().all(|row| row.free), ports: rows })
         })
         .await
@@ -320,7 +168,7 @@ impl PortApi for Engine {
     }
 
     async fn port_lease(&self, caller: &Caller, p: PortLeaseParams) -> Result<PortLeased, Failure> {
-        let terms = terms(caller, &p)?;
+        let terms = take::terms(caller, &p)?;
         if !p.dry_run && !self.room().await {
             let text = "could not lease a port: the disk of the state database is full";
             return Err(Failure::new(ErrorKind::Storage, text).hint("free some space"));
@@ -328,7 +176,7 @@ impl PortApi for Engine {
         let (lease, unsaved, ranges) = beside(&self.shared, move |shared| {
             let settings = Settings::read(&shared.layout.ports_file())?;
             let ranges = look::ranges(&settings);
-            let terms = within(terms, &p, &ranges)?;
+            let terms = take::within(terms, &p, &ranges)?;
             let units = of_units(shared, &settings);
             let (lease, unsaved) = shared.ports.take(shared, &terms, &ranges, &units, p.dry_run)?;
             Ok((lease, (unsaved, p.dry_run), ranges))
@@ -336,7 +184,7 @@ impl PortApi for Engine {
         .await?;
         let (unsaved, dry_run) = unsaved;
         unsaved.durable().await?;
-        Ok(leased(&lease, dry_run, &ranges))
+        Ok(take::leased(&lease, dry_run, &ranges))
     }
 
     async fn port_confirm(&self, caller: &Caller, p: PortConfirmParams) -> Result<PortConfirmed, Failure> {

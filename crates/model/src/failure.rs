@@ -92,10 +92,32 @@ impl ErrorKind {
     ];
 
     /// The kinds of rpc.sock's `gpu.*`.
-    pub const GPU: [Self; 13] = [Self::Infeasible, Self::GpuBusy, Self::GpuPinned, Self::ForeignHolds, Self::QueueTimeout, Self::StaleEpoch, Self::WouldWait, Self::DeviceTainted, Self::ProbeStale, Self::LeaseDenied, Self::Quota, Self::DrainRefused, Self::ReclaimFailed];
+    pub const GPU: [Self; 13] = [
+        Self::Infeasible,
+        Self::GpuBusy,
+        Self::GpuPinned,
+        Self::ForeignHolds,
+        Self::QueueTimeout,
+        Self::StaleEpoch,
+        Self::WouldWait,
+        Self::DeviceTainted,
+        Self::ProbeStale,
+        Self::LeaseDenied,
+        Self::Quota,
+        Self::DrainRefused,
+        Self::ReclaimFailed,
+    ];
 
     /// The kinds of rpc.sock's `port.*`.
-    pub const PORT: [Self; 7] = [Self::PortConflict, Self::RangeExhausted, Self::DuplicateListener, Self::Intruder, Self::NotEvictable, Self::EphemeralOverlap, Self::StalePortEpoch];
+    pub const PORT: [Self; 7] = [
+        Self::PortConflict,
+        Self::RangeExhausted,
+        Self::DuplicateListener,
+        Self::Intruder,
+        Self::NotEvictable,
+        Self::EphemeralOverlap,
+        Self::StalePortEpoch,
+    ];
 
     /// The JSON-RPC error code.
     pub const fn code(self) -> i32 {
@@ -137,13 +159,36 @@ impl ErrorKind {
     /// Whether the same call can succeed later without anything being changed by hand.
     pub const fn is_retryable(self) -> bool {
         match self {
-            Self::Conflict | Self::PortTaken | Self::Timeout | Self::InstallFailed | Self::Storage | Self::GpuBusy | Self::GpuPinned | Self::ForeignHolds | Self::QueueTimeout | Self::WouldWait | Self::DeviceTainted | Self::ProbeStale | Self::Quota | Self::DrainRefused | Self::ReclaimFailed | Self::PortConflict | Self::RangeExhausted | Self::DuplicateListener | Self::Intruder => true,
+            Self::Conflict
+            | Self::PortTaken
+            | Self::Timeout
+            | Self::InstallFailed
+            | Self::Storage
+            | Self::GpuBusy
+            | Self::GpuPinned
+            | Self::ForeignHolds
+            | Self::QueueTimeout
+            | Self::WouldWait
+            | Self::DeviceTainted
+            | Self::ProbeStale
+            | Self::Quota
+            | Self::DrainRefused
+            | Self::ReclaimFailed
+            | Self::PortConflict
+            | Self::RangeExhausted
+            | Self::DuplicateListener
+            | Self::Intruder => true,
             Self::NotFound
             | Self::Permission
             | Self::ServiceFailed
             | Self::Precondition
             | Self::InvalidParams
-            | Self::Infeasible | Self::StaleEpoch | Self::LeaseDenied | Self::NotEvictable | Self::EphemeralOverlap | Self::StalePortEpoch
+            | Self::Infeasible
+            | Self::StaleEpoch
+            | Self::LeaseDenied
+            | Self::NotEvictable
+            | Self::EphemeralOverlap
+            | Self::StalePortEpoch
             | Self::Internal => false,
         }
     }

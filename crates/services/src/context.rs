@@ -9,9 +9,7 @@ use std::{collections::BTreeMap, path::Path, path::PathBuf, sync::Arc};
 use async_trait::async_trait;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
-use wharf_model::{
-    DeviceId, ErrorKind, Failure, Health, Installed, Policy, Progress, RunId, Signal, UnitName, Vendor,
-};
+use wharf_model::{DeviceId, ErrorKind, Failure, Health, Installed, Policy, Progress, RunId, Signal, UnitName, Vendor};
 
 use crate::{
     Check, Command, Exchange, HttpProbe, InstallPlan, Probe, Result, Source, Wanted, command::Bound, probe::Endpoint,

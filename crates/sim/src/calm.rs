@@ -131,6 +131,10 @@ impl World {
             if lives != usize::from(unit.life.run().is_some()) {
                 return broken("liveness", format!("{} is {} and has {lives} live runs", unit.name, unit.phase()));
             }
+            // Those that may send each other away from a GPU take turns for ever, and with them those that need them.
+            if takes_turns(&daemon.core, unit, 0) {
+                continue;
+            }
             if let Err(why) = settled(&daemon.core, &self.machine, unit, self.judge.account.tries_again(&unit.name)) {
                 let (want, phase, life) = (unit.want, unit.phase(), &unit.life);
                 return broken("liveness", format!("{} is wanted {want:?} and {phase}: {why} ({life:?})", unit.name));
@@ -138,6 +142,12 @@ impl World {
         }
         Ok(())
     }
+}
+
+/// It needs a GPU, or a unit that does.
+fn takes_turns(core: &Core, unit: &Unit, depth: u32) -> bool {
+    let by_need = || unit.policy.needs.iter().filter_map(|need| core.unit(&need.unit));
+    unit.policy.gpu.is_some() || depth < 12 && by_need().any(|need| takes_turns(core, need, depth + 1))
 }
 
 /// A unit is what it is wanted to be, or cannot be it.

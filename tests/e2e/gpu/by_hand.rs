@@ -37,7 +37,7 @@ fn a_unit_is_warmed_up_and_drained_and_clients_are_known() {
     assert_eq!(daemon.state("command@model"), "stopped", "it does not come back by itself");
     assert_eq!(daemon.ok("service.status", json!({ "name": "command@model" }))["want"], "up", "and stays wanted");
     let text = said(&daemon, &["gpu", "warmup", "command@model"]);
-    assert!(text.starts_with("command@model is ready after") && text.contains("on sim-0"), "{text}");
+    assert!(text.starts_with("command@model is ready after") && text.contains("6.0 GiB of sim-0"), "{text}");
     let learned = daemon.ok("gpu.calibrate", json!({}));
     let row = &learned["holders"][0];
     assert_eq!((&row["holder"], row["loads"].as_u64() > Some(1)), (&json!("command@model"), true), "{learned:#}");

@@ -66,8 +66,10 @@ fn a_program_waits_its_turn_and_sees_its_own_devices_and_no_others() {
     let shown = "echo $WHARF_GPU_DEVICES+$CUDA_VISIBLE_DEVICES+$CUDA_DEVICE_ORDER+$WHARF_GPU_LEASE+$WHARF_GPU_EPOCH";
     let second = Job::begin(&daemon, &["--vram", "6GiB", "--only", "1", "--name", "second", "--", "sh", "-c", shown]);
     eventually("it waits", SOON, || queue(&daemon) == ["second"]);
-    let said = daemon.cli_ok(&["gpu", "queue"]).out;
-    assert!(said.contains("1. second (pid") && said.contains("first (pid"), "who waits, and for whom: {said}");
+    eventually("who waits, and for whom", SOON, || {
+        let said = daemon.cli_ok(&["gpu", "queue"]).out;
+        said.contains("1. second (pid") && said.contains("first (pid")
+    });
     let said = daemon.cli(&["gpu", "run", "--vram", "6GiB", "--no-wait", "--", "true"]);
     assert_eq!((said.code, said.err.contains("first (pid")), (4, true), "it does not wait: {said:?}");
     let said = daemon.cli(&["gpu", "run", "--vram", "6GiB", "--wait", "300ms", "--", "true"]);

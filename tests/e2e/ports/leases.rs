@@ -71,6 +71,8 @@ fn a_parked_port_is_kept_from_chance_and_open_to_its_server() {
     assert_eq!(leased["handoff_used"], "park");
     let port = port_of(&leased);
     assert!(!listens(port), "a parked port answers");
+    let answer = daemon.ok("port.whois", json!({ "port": port }))["answer"].clone();
+    assert!(answer.as_str().unwrap().contains("nobody listens; it belongs to the lease"), "{answer}");
     let bare = Command::new("python3")
         .args(["-c", &format!("import socket\nsocket.socket().bind(('127.0.0.1',{port}))")])
         .output()

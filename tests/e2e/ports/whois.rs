@@ -166,6 +166,9 @@ fn arbiter_11_systemd_unit_and_container_and_user_are_named() {
             let found = who(&daemon, port);
             let holder = &found["holders"][0];
             assert_eq!(holder["container"], id.as_str(), "{found}");
+            assert!(found["answer"].as_str().unwrap().contains("container shop-web-1"), "{found}");
+            let error = daemon.err("port.evict", json!({ "port": port }));
+            assert!(error["data"]["hint"].as_str().unwrap().contains("docker stop"), "{error}");
             assert_eq!((&holder["container_name"], &holder["compose_project"]), (&json!("shop-web-1"), &json!("shop")));
             drop(inside);
         }

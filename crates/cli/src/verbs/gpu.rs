@@ -93,7 +93,8 @@ fn devices(session: &Session, typed: &[String]) -> Result<Vec<String>, Trouble> 
     if typed.is_empty() {
         return Ok(vec![]);
     }
-    let params = given::params(&serde_json::json!({}))?;
+    // A daemon that has only begun may not have looked yet.
+    let params = given::params(&serde_json::json!({ "fresh_within_ms": 2000 }))?;
     let list: GpuList = read(&ask(session, "gpu.list", params)?)?;
     let known: Vec<(String, u32)> = list.devices.iter().map(|row| (row.id.to_string(), row.index)).collect();
     typed.iter().map(|text| amount::device(text, &known).map_err(Trouble::Usage)).collect()

@@ -58,6 +58,14 @@ impl Arbiter {
             return fx;
         }
         if let Err(failure) = self.sound(owner, &request) {
+            // A unit has no ticket: it is told as when a request is refused later.
+            if let Holder::Unit { name } = &holder {
+                fx.refused.push((name.clone(), failure.clone()));
+            }
+            // A unit has no ticket: its start is told.
+            if let Holder::Unit { name } = holder {
+                fx.refused.push((name, failure.clone()));
+            }
             answer(&mut fx, Err(failure));
             return fx;
         }

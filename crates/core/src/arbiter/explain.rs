@@ -318,6 +318,8 @@ impl Arbiter {
             return Failure::new(ErrorKind::QueueTimeout, "its turn did not come in time");
         };
         match &lease.why {
+            // It did not want to wait: that its patience is over is not the reason.
+            Some(why) if lease.at_once => why.clone(),
             Some(why) => Failure {
                 kind: ErrorKind::QueueTimeout,
                 message: format!("its turn did not come in time: {}", why.message),

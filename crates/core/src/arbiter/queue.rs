@@ -48,10 +48,17 @@ impl Arbiter {
             }
             return;
         }
+        let looked_ms = self.looked_ms();
+        let mut measure = false;
         let mut held: BTreeMap<DeviceId, LeaseId> = BTreeMap::new();
         let mut ahead: Vec<(LeaseId, BTreeSet<DeviceId>)> = vec![];
         for id in self.order(now) {
             let Some(lease) = self.leases.get(&id).cloned() else { continue };
+            if lease.asked_ms > looked_ms && !self.settings.is_dry() {
+                // What has come since the last look is met by the next one: a stranger may have come, too.
+                measure = true;
+                continue;
+            }
             let board = self.board(now.boot_ms, &lease, &held);
             match self.decide(&lease, &board) {
                 Move::Grant(alternative, placement) => {
@@ -85,7 +92,7 @@ impl Arbiter {
                         }
                     };
                     let why = self.waiting(now, &lease, alternative, &board, &verdict);
-                    if lease.at_once && lease.state == LeaseState::Queued {
+                    if lease.at_once && lease.state == LeaseState::Queued && !self.is_about_to_fit(&verdict) {
                         self.refuse(now, id, why, fx);
                         continue;
                     }
@@ -104,6 +111,18 @@ impl Arbiter {
                 }
             }
         }
+        if measure && !fx.acts.contains(&GpuAct::Measure) {
+            fx.acts.push(GpuAct::Measure);
+        }
+    }
+
+    /// All that it waits for is on its way out: also who does not want to wait has the patience.
+    fn is_about_to_fit(&self, verdict: &Verdict) -> bool {
+        let goes = |id: &LeaseId| {
+            let state = self.leases.get(id).map(|lease| lease.state);
+            matches!(state, Some(LeaseState::Draining | LeaseState::Reclaiming))
+        };
+        matches!(verdict, Verdict::Waits { behind, .. } if !behind.is_empty() && behind.iter().all(goes))
     }
 
     /// Who waits, the next first.

@@ -7,7 +7,7 @@ use std::{
 
 use wharf_model::{DriftKind, PortLeaseId, Protocol, Reach, UnitName};
 
-use super::{HOST, ledger::PortLease, range::Ranges};
+use super::{HOST, range::Ranges, terms::PortLease};
 
 /// A port that a unit declares.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,143 +1,22 @@
 //! The ledger of leases that programs outside have taken.
 
+mod journal;
+
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde::{Deserialize, Serialize};
-use wharf_model::{ErrorKind, Failure, Handoff, PortLeaseId, Protocol, Reach};
+use wharf_model::{ErrorKind, Failure, PortLeaseId, Protocol};
 
 use super::{
     HOST,
+    choose::choose,
     range::{Ranges, Span},
+    terms::{Claim, Outside, PortLease, Row, Terms, Want},
 };
 
 /// Ports that one caller may have at a time.
 const MOST_PORTS: usize = 1024;
 /// Ports of one lease.
 const MOST_COUNT: u16 = 64;
-
-/// A process outside, exactly one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct Outside {
-    /// Its number.
-    pub pid: i32,
-    /// Which one of that number.
-    pub identity: u64,
-}
-
-/// Which port.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Want {
-    /// This one.
-    Number(u16),
-    /// Some of a range.
-    Within {
-        /// Where.
-        span: Span,
-        /// How many.
-        count: u16,
-        /// Side by side.
-        contiguous: bool,
-    },
-}
-
-/// What a lease is asked for with. Times are of the boot clock, in milliseconds.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Terms {
-    /// Whose.
-    pub uid: u32,
-    /// Makes the same request the same lease.
-    pub key: Option<String>,
-    /// What the holder calls itself.
-    pub service: String,
-    /// What the port is for: `http`.
-    pub name: String,
-    /// TCP or UDP.
-    pub protocol: Protocol,
-    /// On which network.
-    pub network: String,
-    /// Which port; none: the sticky one, else one of the purpose's range.
-    pub want: Option<Want>,
-    /// What it is for, by the table.
-    pub purpose: Option<String>,
-    /// From where it may be reached.
-    pub reach: Reach,
-    /// How it is kept.
-    pub handoff: Handoff,
-    /// The number is remembered after the lease.
-    pub sticky: bool,
-    /// It ends after so long without a renewal.
-    pub ttl_ms: Option<u64>,
-    /// It ends with this process.
-    pub holder: Option<Outside>,
-}
-
-/// Ports that a program outside has.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PortLease {
-    /// Which.
-    pub id: PortLeaseId,
-    /// Grows whenever it changes hands: what an earlier holder says is refused.
-    pub epoch: u64,
-    /// Whose.
-    pub uid: u32,
-    /// Makes the same request the same lease.
-    pub key: Option<String>,
-    /// What the holder calls itself.
-    pub service: String,
-    /// What the port is for.
-    pub name: String,
-    /// TCP or UDP.
-    pub protocol: Protocol,
-    /// On which network.
-    pub network: String,
-    /// The numbers.
-    pub ports: Vec<u16>,
-    /// What it is for, by the table.
-    pub purpose: Option<String>,
-    /// From where it may be reached.
-    pub reach: Reach,
-    /// How it is kept.
-    pub handoff: Handoff,
-    /// The number is remembered afterwards.
-    pub sticky: bool,
-    /// How long it goes on without a renewal.
-    pub ttl_ms: Option<u64>,
-    /// When it ends, by the boot clock.
-    pub expires_ms: Option<u64>,
-    /// With whom it ends.
-    pub holder: Option<Outside>,
-    /// When it was taken, in milliseconds since 1970.
-    pub taken_at_ms: i64,
-    /// Who was seen to listen for it: should they outlive the lease, they are known.
-    #[serde(default)]
-    pub seen: BTreeSet<Outside>,
-}
-
-impl PortLease {
-    /// What people call it.
-    pub fn label(&self) -> String {
-        format!("{}/{}", self.service, self.name)
-    }
-
-    fn is(&self, terms: &Terms) -> bool {
-        let ports = match (terms.want, self.ports.as_slice()) {
-            (Some(Want::Number(number)), ports) => ports == [number],
-            (Some(Want::Within { span, count, .. }), ports) => {
-                ports.len() == usize::from(count) && ports.iter().all(|port| span.contains(*port))
-            }
-            (None, ports) => ports.len() == 1,
-        };
-        ports
-            && (&self.service, &self.name, &self.network) == (&terms.service, &terms.name, &terms.network)
-            && (self.protocol, self.reach, self.handoff) == (terms.protocol, terms.reach, terms.handoff)
-    }
-}
-
-/// A port that a unit has or will have.
-pub type Claim = (u16, Protocol);
-
-/// A row of the journal: what stands under a key now; none: nothing does.
-pub type Row = (String, Option<String>);
 
 type Place = (String, Protocol, u16);
 type Sticky = (u32, String, String);
@@ -157,65 +36,7 @@ pub struct Ledger {
     unsaved: Vec<Row>,
 }
 
-/// What the journal keeps beside leases.
-#[derive(Debug, Serialize, Deserialize)]
-struct Counters {
-    last: u64,
-    epoch: u64,
-}
-
-#[derive(Debug, Serialize, Deserialize)]
-struct StickyRow {
-    uid: u32,
-    service: String,
-    name: String,
-    ports: Vec<u16>,
-}
-
-#[derive(Debug, Serialize, Deserialize)]
-struct StaleRow {
-    process: Outside,
-    uid: u32,
-    ports: Vec<u16>,
-}
-
 impl Ledger {
-    /// From the journal's rows. After a boot of the machine no lease lives: whoever had one has gone.
-    ///
-    /// # Errors
-    /// A row that cannot be read.
-    pub fn restore(rows: &[(String, String)], same_boot: bool) -> Result<Self, serde_json::Error> {
-        let mut ledger = Self::default();
-        for (key, row) in rows {
-            match key.split('/').next() {
-                Some("lease") => {
-                    let lease: PortLease = serde_json::from_str(row)?;
-                    if same_boot {
-                        ledger.enter(lease);
-                    } else {
-                        ledger.unsaved.push((key.clone(), None));
-                    }
-                }
-                Some("sticky") => {
-                    let StickyRow { uid, service, name, ports } = serde_json::from_str(row)?;
-                    ledger.sticky.insert((uid, service, name), ports);
-                }
-                Some("stale") if same_boot => {
-                    let StaleRow { process, uid, ports } = serde_json::from_str(row)?;
-                    ledger.stale.insert(process, (uid, ports));
-                }
-                Some("stale") => ledger.unsaved.push((key.clone(), None)),
-                Some("counters") => {
-                    let Counters { last, epoch } = serde_json::from_str(row)?;
-                    (ledger.last, ledger.last_epoch) = (last, epoch);
-                }
-                // Another one's row.
-                Some(_) | None => {}
-            }
-        }
-        Ok(ledger)
-    }
-
     /// What has to be durable before anybody is told of it.
     pub fn take_unsaved(&mut self) -> Vec<Row> {
         std::mem::take(&mut self.unsaved)
@@ -249,7 +70,7 @@ impl Ledger {
     /// Forgets one of them: it has ended.
     pub fn forget_stale(&mut self, process: Outside) {
         if self.stale.remove(&process).is_some() {
-            self.unsaved.push((stale_key(process), None));
+            self.unsaved.push(journal::stale(process, None));
         }
     }
 
@@ -375,15 +196,9 @@ impl Ledger {
         self.last_epoch += 1;
         let id = PortLeaseId(self.last);
         if terms.sticky {
-            let row = StickyRow {
-                uid: terms.uid,
-                service: terms.service.clone(),
-                name: terms.name.clone(),
-                ports: ports.clone(),
-            };
-            let key = format!("sticky/{}/{}/{}", row.uid, row.service, row.name);
-            self.unsaved.push((key, serde_json::to_string(&row).ok()));
-            self.sticky.insert((row.uid, row.service, row.name), row.ports);
+            let of = (terms.uid, terms.service.clone(), terms.name.clone());
+            self.unsaved.push(journal::sticky(&of, Some(&ports)));
+            self.sticky.insert(of, ports.clone());
         }
         let Terms { uid, key, service, name, protocol, network, purpose, reach, handoff, sticky, .. } = terms;
         let (ttl_ms, holder) = (terms.ttl_ms, terms.holder);
@@ -422,22 +237,15 @@ impl Ledger {
         self.leases.insert(lease.id, lease);
     }
 
-    fn save(&mut self, id: PortLeaseId) {
-        let row = self.leases.get(&id).and_then(|lease| serde_json::to_string(lease).ok());
-        self.unsaved.push((lease_key(id), row));
-    }
-
-    fn save_counters(&mut self) {
-        let counters = Counters { last: self.last, epoch: self.last_epoch };
-        self.unsaved.push(("counters".into(), serde_json::to_string(&counters).ok()));
-    }
-
     /// The lease, if this is still its holder's word. `uid` 0 and the owner may speak.
     ///
     /// # Errors
     /// `stale_port_epoch`, or `lease_denied` where it is somebody else's.
     pub fn held(&self, id: PortLeaseId, epoch: u64, uid: u32) -> Result<&PortLease, Failure> {
-        let stale = |text: String| Failure::new(ErrorKind::StalePortEpoch, text).hint("take it again: port.lease");
+        let stale = |text: String| {
+            Failure::new(ErrorKind::StalePortEpoch, text)
+                .hint("take it again: wharf ports lease; `wharf ports leases` has those that live")
+        };
         let lease = self.leases.get(&id).ok_or_else(|| stale(format!("{id} is over")))?;
         if uid != 0 && uid != lease.uid {
             let text = format!("{id} is a lease of uid {}", lease.uid);
@@ -468,8 +276,9 @@ impl Ledger {
     /// As [`Ledger::held`].
     pub fn release(&mut self, id: PortLeaseId, epoch: u64, uid: u32, forget: bool) -> Result<PortLease, Failure> {
         let lease = self.held(id, epoch, uid)?.clone();
-        if forget && self.sticky.remove(&(lease.uid, lease.service.clone(), lease.name.clone())).is_some() {
-            self.unsaved.push((format!("sticky/{}/{}/{}", lease.uid, lease.service, lease.name), None));
+        let of = (lease.uid, lease.service.clone(), lease.name.clone());
+        if forget && self.sticky.remove(&of).is_some() {
+            self.unsaved.push(journal::sticky(&of, None));
         }
         self.end(id);
         Ok(lease)
@@ -484,10 +293,9 @@ impl Ledger {
         if let Some(key) = &lease.key {
             self.by_key.remove(&(lease.uid, key.clone()));
         }
-        self.unsaved.push((lease_key(id), None));
+        self.save(id);
         for process in &lease.seen {
-            let row = StaleRow { process: *process, uid: lease.uid, ports: lease.ports.clone() };
-            self.unsaved.push((stale_key(*process), serde_json::to_string(&row).ok()));
+            self.unsaved.push(journal::stale(*process, Some((lease.uid, &lease.ports))));
             self.stale.insert(*process, (lease.uid, lease.ports.clone()));
         }
         Some(lease)
@@ -537,14 +345,6 @@ impl Ledger {
     }
 }
 
-fn lease_key(id: PortLeaseId) -> String {
-    format!("lease/{}", id.0)
-}
-
-fn stale_key(process: Outside) -> String {
-    format!("stale/{}/{}", process.pid, process.identity)
-}
-
 /// The failure that names who has a port.
 pub(super) fn leased(port: u16, lease: &PortLease) -> Failure {
     let text = format!("port {port} is leased to {} ({}, uid {})", lease.label(), lease.id, lease.uid);
@@ -560,76 +360,9 @@ fn overlaps(span: Span, part: Span) -> Failure {
 }
 
 fn no_range(purpose: &str, ranges: &Ranges) -> Failure {
-    let mut known: Vec<&str> = ranges.rows().iter().map(|row| row.purpose.as_str()).collect();
+    let free = ranges.rows().iter().filter(|row| row.reserved_for.is_none());
+    let mut known: Vec<&str> = free.map(|row| row.purpose.as_str()).collect();
     known.dedup();
     Failure::new(ErrorKind::InvalidParams, format!("there is no range for {purpose:?}"))
         .hint(format!("there are {}; `wharf ports ranges` has their numbers", known.join(", ")))
-}
-
-/// The first that nothing is in the way of, beginning at a place that is the same for the same name.
-fn choose(
-    spans: &[Span],
-    count: u16,
-    contiguous: bool,
-    terms: &Terms,
-    ranges: &Ranges,
-    in_the_way: &mut impl FnMut(u16) -> Option<Failure>,
-) -> Result<Vec<u16>, Failure> {
-    let all: Vec<u16> = spans.iter().flat_map(|span| span.from..=span.to).collect();
-    let first = place(&terms.service, &terms.name, all.len());
-    let mut tried = 0;
-    let mut is_good = |port: u16| {
-        tried += 1;
-        ranges.reserved(port).is_none() && in_the_way(port).is_none()
-    };
-    let mut found: Vec<u16> = vec![];
-    for n in 0..all.len() {
-        let at = (first + n) % all.len();
-        // A row of ports does not go around the end.
-        let breaks = contiguous && found.last().is_some_and(|last| last.checked_add(1) != Some(all[at]));
-        if breaks {
-            found.clear();
-        }
-        if is_good(all[at]) {
-            found.push(all[at]);
-        } else if contiguous {
-            found.clear();
-        }
-        if found.len() == usize::from(count) {
-            found.sort_unstable();
-            return Ok(found);
-        }
-    }
-    // A row that begins before the place where we began and goes on behind it.
-    if contiguous {
-        let mut row: Vec<u16> = vec![];
-        for port in all.iter().copied() {
-            if row.last().is_some_and(|last| last.checked_add(1) != Some(port)) {
-                row.clear();
-            }
-            if is_good(port) {
-                row.push(port)
-            } else {
-                row.clear()
-            }
-            if row.len() == usize::from(count) {
-                return Ok(row);
-            }
-        }
-    }
-    let list: Vec<String> = spans.iter().map(ToString::to_string).collect();
-    let what = match (count, contiguous) {
-        (1, _) => "no port".into(),
-        (n, true) => format!("no {n} ports side by side"),
-        (n, false) => format!("not {n} ports"),
-    };
-    Err(Failure::new(ErrorKind::RangeExhausted, format!("{what} of {} is free ({tried} tried)", list.join(", ")))
-        .hint("`wharf ports --range …` shows who has them; another range may have room"))
-}
-
-/// FNV-1a: the same on every machine and in every version.
-fn place(service: &str, name: &str, count: usize) -> usize {
-    let bytes = service.bytes().chain([0]).chain(name.bytes());
-    let hash = bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, b| (hash ^ u64::from(b)).wrapping_mul(0x100_0000_01b3));
-    (hash % (count.max(1) as u64)) as usize
 }

@@ -31,6 +31,9 @@ use crate::{
 /// By then the published state shows what a start has chosen.
 const CLAIMED_FOR: Duration = Duration::from_secs(120);
 
+/// Left-overs of leases that are remembered before it is looked which of them still live.
+const MOST_STALE: usize = 64;
+
 /// Where ports are handed out.
 pub struct Desk {
     inner: Mutex<Inner>,
@@ -161,6 +164,9 @@ impl Desk {
         let mut inner = self.inner();
         let changed = change(&mut inner.ledger)?;
         let Inner { ledger, parked, .. } = &mut *inner;
+        if ledger.stale_processes().count() > MOST_STALE {
+            forget_the_dead(ledger);
+        }
         parked.retain(|id, _| ledger.get(*id).is_some());
         let unsaved = save(&mut inner, shared);
         drop(inner);
@@ -176,6 +182,7 @@ impl Desk {
     /// After a start: keeps again what a daemon before this one kept, and writes down what a boot has ended.
     pub fn settle(&self, shared: &Shared) -> Unsaved {
         let mut inner = self.inner();
+        forget_the_dead(&mut inner.ledger);
         let to_park: Vec<(PortLeaseId, Vec<u16>)> = inner
             .ledger
             .leases()
@@ -260,6 +267,16 @@ impl Choosing<'_> {
         self.0.claims.retain(|_, claim| claim.at.elapsed() < CLAIMED_FOR);
         let claim = Claim { at: Instant::now(), ports: ports.into_iter().collect() };
         self.0.claims.insert(unit.clone(), claim);
+    }
+}
+
+/// Left-overs that have ended by themselves.
+fn forget_the_dead(ledger: &mut Ledger) {
+    let all: Vec<Outside> = ledger.stale_processes().collect();
+    for process in all {
+        if wharf_sys::pidfd::open_exact(process.pid, process.identity).is_err() {
+            ledger.forget_stale(process);
+        }
     }
 }
 

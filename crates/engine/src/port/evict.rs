@@ -94,6 +94,10 @@ fn left_overs(shared: &Shared, caller_uid: u32, p: &PortEvictParams, seen: &Seen
     if seen.who.pids.is_empty() {
         return refused(port, format!("{text} holds it, and may not be looked at"), "ask as its user, or as root");
     }
+    if let Some(id) = &seen.who.container {
+        let hint = format!("stop the container instead: docker stop {}", id.get(..12).unwrap_or(id));
+        return refused(port, format!("{text} holds it"), hint);
+    }
     let mut found = vec![];
     for &pid in &seen.who.pids {
         let command = fs::read_to_string(format!("/proc/{pid}/comm")).ok().map(|name| name.trim().to_owned());

@@ -172,7 +172,10 @@ pub fn whois(view: &View, port: u16, leases: Vec<PortLeaseRow>) -> PortWhois {
 
 fn answer(whois: &PortWhois) -> String {
     let port = whois.port;
-    let by = |does: PortUse| whois.holders.iter().filter(move |h| h.does == does);
+    // The socket that keeps a leased port is nobody in the way.
+    let own = Some(std::process::id().cast_signed());
+    let is_kept = move |h: &PortHolder| h.does == PortUse::Bound && h.pid == own;
+    let by = |does: PortUse| whois.holders.iter().filter(move |h| h.does == does && !is_kept(h));
     let names = |does: PortUse| {
         let names: BTreeSet<&str> = by(does).map(|h| h.text.as_str()).collect();
         names.into_iter().collect::<Vec<_>>().join(" and ")
@@ -226,6 +229,11 @@ pub fn holder(seen: &Seen, containers: &[Container]) -> PortHolder {
         Owner::Daemon | Owner::Other(_) => (None, None),
     };
     let text = match container {
+        // In it, its name says more than its number; a proxy is outside.
+        Some(container) if who.container.is_some() => {
+            let number = format!("container {}", container.id.get(..12).unwrap_or(&container.id));
+            seen.text().replace(&number, &format!("container {}", container.name()))
+        }
         Some(container) => format!("{}, for the container {}", seen.text(), container.name()),
         None => seen.text(),
     };

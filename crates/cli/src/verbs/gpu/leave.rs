@@ -41,7 +41,7 @@ impl Warmup {
                 0 => "was ready already".to_owned(),
                 ms => format!("is ready after {}", words::duration(ms)),
             };
-            format!("{} {took}: {} on {}", warmed.unit, warmed.lease.lease, on.join(" and "))
+            format!("{} {took}: {}, {}", warmed.unit, warmed.lease.lease, on.join(" and "))
         })?;
         Ok(Exit::Done)
     }
@@ -56,7 +56,7 @@ impl Warmup {
   wharf gpu drain command@chat
   wharf gpu drain --lease lease-12
   wharf gpu drain --device 0 --reason 'driver update'")]
-#[group(id = "whom", required = true, multiple = false, args = ["name", "lease", "device"])]
+#[command(group = clap::ArgGroup::new("whom").required(true).args(["name", "lease", "device"]))]
 pub(crate) struct Drain {
     /// A service: redis, python-api@vault
     #[arg(value_name = "NAME", add = ArgValueCompleter::new(complete::units))]

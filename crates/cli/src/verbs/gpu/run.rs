@@ -117,7 +117,12 @@ async fn acquire(session: &Session, client: &Client, params: Value) -> Result<Ac
         let error = tokio::select! {
             answer = acquire_once(session, client, params.clone()) => match answer {
                 Ok(acquired) => return Ok(acquired),
-                Err(Trouble::Client(failure)) if gone_since.is_some() || !failure.is_unreachable() => failure,
+                // Before the first call came through nobody is there to be waited for.
+                Err(Trouble::Client(failure))
+                    if gone_since.is_some() || !matches!(failure, ClientFailure::Unreachable { .. }) =>
+                {
+                    failure
+                }
                 Err(trouble) => return Err(trouble),
             },
             _ = tokio::signal::ctrl_c() => {
@@ -125,7 +130,7 @@ async fn acquire(session: &Session, client: &Client, params: Value) -> Result<Ac
                 return Err(Trouble::Interrupted("the request is taken back".into()));
             }
         };
-        // Before the first answer nobody was there; in the middle of a wait the next daemon takes over.
+        // In the middle of a wait the next daemon takes over.
         let passes = matches!(
             error,
             ClientFailure::Unreachable { .. } | ClientFailure::Broken { .. } | ClientFailure::Silent { .. }
