@@ -1,7 +1,7 @@
 //! llama: a real model server from PyPI, on demand behind a front; two that cannot be resident together take turns.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs,
     sync::{
         Mutex,
@@ -78,7 +78,10 @@ fn a_model_of_pypi_answers_as_openai_does_and_needs_no_gpu_unless_it_says_so() {
 struct Seen {
     looks: u32,
     most_bytes: u64,
-    holders: BTreeMap<String, u32>,
+    holders: BTreeSet<String>,
+    /// Who was seen to have it last, and how often that was another than before.
+    last: String,
+    turns: u32,
 }
 
 #[test]
@@ -133,7 +136,7 @@ fn two_models_that_do_not_fit_together_take_turns_and_no_request_is_lost() {
         longest = longest.max(*took.iter().max().unwrap());
     }
     let of = |name: &str| served.iter().filter(|(of, _)| *of == name).map(|(_, took)| took.len()).sum::<usize>();
-    let turns: u64 = ["llama@a", "llama@b"].iter().map(|name| evictions(&daemon, name)).sum();
+    let turns = seen.turns;
     assert!(turns >= 3, "they took turns {turns} times");
     let (a, b) = (of("llama@a"), of("llama@b"));
     let text = format!(
@@ -157,19 +160,13 @@ fn look(daemon: &Daemon, seen: &mut Seen) {
     seen.looks += 1;
     seen.most_bytes = seen.most_bytes.max(charged).max(device["used_bytes"].as_u64().unwrap_or(0));
     for lease in leases {
-        if let Some(name) = lease["holder"]["name"].as_str() {
-            *seen.holders.entry(name.to_owned()).or_default() += 1;
+        let name = lease["holder"].as_str().unwrap_or_default();
+        if lease["state"] == "active" {
+            seen.turns += u32::from(!seen.last.is_empty() && seen.last != name);
+            seen.last = name.to_owned();
+            seen.holders.insert(name.to_owned());
         }
     }
-}
-
-/// How often it made room for another.
-fn evictions(daemon: &Daemon, name: &str) -> u64 {
-    let log = daemon.log();
-    log.lines()
-        .filter(|line| line.contains("lease_lost") || line.contains("LeaseLost"))
-        .filter(|l| l.contains(name))
-        .count() as u64
 }
 
 #[test]

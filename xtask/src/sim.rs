@@ -5,6 +5,9 @@ use crate::ground::{cargo, root, step};
 /// How long a merge is simulated, in seconds.
 const MERGE_S: &str = "60";
 
+/// How many deeds the arbiter alone is tried with in a merge. Ten million take some minutes.
+const LEASE_DEEDS: &str = "400000";
+
 fn build() -> Result<(), String> {
     let status = cargo(&["build", "--quiet", "--locked", "--profile", "sim", "--package", "wharf-sim"]).status();
     match status {
@@ -14,7 +17,7 @@ fn build() -> Result<(), String> {
     }
 }
 
-/// `cargo xtask sim [OPTIONS]`, `sim replay FILE`, `sim scenarios`: see docs/simulation.md.
+/// `cargo xtask sim [OPTIONS]`, `sim replay FILE`, `sim scenarios`, `sim leases`: see docs/simulation.md.
 pub fn run(args: &[String]) -> Result<(), String> {
     build()?;
     let mut sim = program();
@@ -28,6 +31,7 @@ pub fn merge() -> Result<(), String> {
     build()?;
     step("simulation: scenarios", program().arg("scenarios"))?;
     step("simulation: seeds", program().args(["--seconds", MERGE_S, "--jobs", "2", "--seed", "1"]))?;
+    step("simulation: leases", program().args(["leases", "--deeds", LEASE_DEEDS]))?;
     step("simulation: 10,000 units", program().args(["--seed", "1", "--units", "10000", "--steps", "30000"]))?;
     step("simulation: 10,000 units, all up", program().args(["crowd", "10000"]))
 }
