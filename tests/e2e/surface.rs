@@ -120,6 +120,7 @@ fn lists_and_tables_say_what_the_rpc_says() {
         "postgres",
         "caddy",
         "nats",
+        "llama",
         "python-api@alden",
         "python-api@vault",
         "python-api@core",

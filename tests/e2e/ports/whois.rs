@@ -104,8 +104,12 @@ impl Group {
 
 impl Drop for Group {
     fn drop(&mut self) {
-        let _ = fs::remove_dir(&self.0);
-        let _ = fs::remove_dir(self.0.parent().unwrap());
+        // With the folders above it, up to the one that others use too.
+        for folder in self.0.ancestors() {
+            if fs::remove_dir(folder).is_err() {
+                return;
+            }
+        }
     }
 }
 

@@ -156,6 +156,27 @@ async fn a_command_is_run_as_its_parameters_say() {
     assert_eq!(deeds[1], Deed::Signal(Signal::Int));
 }
 
+#[tokio::test]
+async fn llama_listens_behind_its_front_and_asks_for_a_gpu_only_where_it_says_how_much() {
+    let with = json!({"vram": "5GiB", "ctx": 512, "ports": {"http": 7100, "inner": 7101}});
+    let program = line(&started("llama@a", with.clone()).await);
+    let app = format!("{}/app", "/store/llama/2026.10.11549");
+    assert!(program.starts_with(&format!("python {app}/serve.py --model /data/tiny.gguf --alias llama@a --port 7101")));
+    assert!(program.contains("--ctx 512") && program.ends_with("--vram 5368709120"), "{program}");
+    let service = Catalogue::built_in().get("llama").unwrap().clone();
+    let policy = service.policy(&with);
+    assert_eq!(policy.on_demand.unwrap().front["http"], "inner");
+    assert_eq!(policy.gpu.unwrap().need.vram_bytes, Some(5 << 30));
+    assert_eq!(service.policy(&Value::Null).gpu, None);
+    let direct = json!({"on_demand": false, "ports": {"http": 7100}});
+    assert_eq!(service.policy(&direct).on_demand, None);
+    assert!(line(&started("llama", direct).await).contains("--port 7100"));
+    assert!(service.params().check(&json!({"vram": "much"})).is_err());
+    let (hands, cx, service) = context("llama", json!({}), Recording::default()).await;
+    service.install(&cx, &Wanted::default()).await.unwrap();
+    assert!(matches!(&hands.deeds()[1], Deed::Exec(c) if c.args[1] == "/data/tiny.gguf"), "{:?}", hands.deeds());
+}
+
 /// T23.
 #[tokio::test]
 async fn a_command_whose_program_is_missing_is_named_at_install_and_at_start() {
