@@ -10,7 +10,7 @@
 //! It is read off what was published, as the doorman is. It refuses to know how requests are passed on, and who may
 //! have which GPU.
 //!
-//! Limitation: fronts live in the daemon. One that is killed breaks the connections that its fronts have; the programs
+//! Limitation: fronts live in the daemon. One that is killed or replaced breaks the connections that its fronts have; the programs
 //! go on, and the next daemon listens and serves at once.
 
 mod turns;

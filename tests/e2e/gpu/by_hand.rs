@@ -1,7 +1,7 @@
 //! What people do by hand below `wharf gpu`, and what they read.
 
 use serde_json::{Value, json};
-use wharf_tests::{Daemon, alive, eventually};
+use wharf_tests::{Daemon, alive, eventually, fake_engine, signal};
 
 use super::{GIB, SOON, Stranger, daemon, engine, headroom, pid_of, wish};
 
@@ -52,7 +52,7 @@ fn a_person_reads_who_has_what_and_what_a_wish_would_come_to() {
     let daemon = daemon(&[("sim-0", "8GiB"), ("sim-1", "8GiB")]);
     daemon.ok("service.start", engine("model", 6));
     let text = said(&daemon, &["gpu"]);
-    for part in ["0 sim-0  sim-0", "1 sim-1  sim-1", "[AAAA", "A  command@model", "active", "can be handed out"] {
+    for part in ["0 sim-0\n", "1 sim-1\n", "[AAAA", "A  command@model", "active", "can be handed out"] {
         assert!(text.contains(part), "{part:?} is not in\n{text}");
     }
     let whole: Value = daemon.cli_ok(&["gpu", "--json"]).json();
@@ -122,4 +122,51 @@ fn devices_are_kept_free_and_taken_out_of_use_and_holders_are_pinned_by_hand() {
     let device = daemon.ok("gpu.list", json!({}))["devices"][0].clone();
     assert_eq!(device["taints"][0]["reason"], "driver update");
     assert_eq!(device["charges"], json!([]));
+}
+
+#[test]
+fn a_service_gets_its_gpu_by_a_flag_and_keeps_it_over_restarts_deaths_and_daemons() {
+    let mut daemon = daemon(&[("sim-0", "8GiB")]);
+    let engine = fake_engine().display().to_string();
+    let bytes = (5 * GIB).to_string();
+    said(&daemon, &["run", "--name", "model", "--gpu", "6GiB", "--", &engine, "--bytes", &bytes]);
+    let policy = daemon.ok("service.inspect", json!({ "name": "command@model" }))["policy"]["gpu"].clone();
+    assert_eq!(policy["vram_bytes"], 6 * GIB);
+    let row = || daemon.ok("gpu.leases", json!({ "unit": "command@model" }))["leases"][0].clone();
+    let first = row();
+    said(&daemon, &["restart", "command@model"]);
+    eventually("the old memory is back, the new is there", SOON, || {
+        let list = daemon.ok("gpu.leases", json!({}));
+        list["leases"].as_array().unwrap().len() == 1 && list["leases"][0]["state"] == "active"
+    });
+    assert!(row()["epoch"].as_u64() > first["epoch"].as_u64(), "another grant");
+
+    let pid = pid_of(&daemon, "command@model");
+    signal(pid, "KILL");
+    eventually("it lives again, with its GPU", SOON, || {
+        daemon.state("command@model") == "running" && pid_of(&daemon, "command@model") != pid
+    });
+    eventually("one lease", SOON, || {
+        let list = daemon.ok("gpu.leases", json!({}));
+        list["leases"].as_array().unwrap().len() == 1 && list["leases"][0]["state"] == "active"
+    });
+    let (before, pid) = (row(), pid_of(&daemon, "command@model"));
+    daemon.kill_9();
+    daemon.launch();
+    let after = daemon.ok("gpu.leases", json!({ "unit": "command@model" }))["leases"][0].clone();
+    assert_eq!((&after["lease"], &after["epoch"]), (&before["lease"], &before["epoch"]), "C15: it is found again");
+    eventually("the same run", SOON, || pid_of(&daemon, "command@model") == pid);
+    let env = std::fs::read(format!("/proc/{pid}/environ")).unwrap();
+    assert!(String::from_utf8_lossy(&env).contains("WHARF_GPU_DEVICES=sim-0\0"), "C16: it sees its own device");
+}
+
+/// C16: a program that asked for no GPU is shown none where Wharf hands them out.
+#[test]
+fn a_service_without_a_gpu_sees_none() {
+    let daemon = daemon(&[("sim-0", "8GiB")]);
+    daemon.ok("gpu.list", json!({ "fresh_within_ms": 5000 }));
+    daemon.run("plain", json!({ "argv": ["sleep", "600"] }));
+    let env = std::fs::read(format!("/proc/{}/environ", pid_of(&daemon, "command@plain"))).unwrap();
+    let env = String::from_utf8_lossy(&env).into_owned();
+    assert!(env.contains("CUDA_VISIBLE_DEVICES=\0"), "{}", env.replace('\0', "\n"));
 }

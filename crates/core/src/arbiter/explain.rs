@@ -98,7 +98,8 @@ impl Arbiter {
     /// A device, for people: its name and its id.
     pub fn name_of(&self, id: &DeviceId) -> String {
         match self.slots.get(id) {
-            Some(slot) => format!("{} ({id})", slot.device.name),
+            Some(slot) if slot.device.name != *id.0 => format!("{} ({id})", slot.device.name),
+            Some(_) => id.to_string(),
             None => id.to_string(),
         }
     }

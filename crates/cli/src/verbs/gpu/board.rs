@@ -90,7 +90,9 @@ fn device(out: &mut String, row: &DeviceRow, leases: &[LeaseId], width: usize) {
     let dim = Style::new().dimmed();
     let part = row.parent.as_ref().map_or_else(String::new, |parent| format!(", part of {parent}"));
     let pci = row.pci.as_ref().map_or_else(String::new, |pci| format!("  {pci}"));
-    let _ = writeln!(out, "{bold}{} {}{bold:#}  {dim}{}{pci}{part}{dim:#}", row.index, row.name, row.id);
+    // One that has no name of its own is called once.
+    let id = if row.name == *row.id.0 { String::new() } else { format!("  {}", row.id) };
+    let _ = writeln!(out, "{bold}{} {}{bold:#}{dim}{id}{pci}{part}{dim:#}", row.index, row.name);
     let _ = writeln!(out, "  [{}]", bar(row, leases, width.saturating_sub(4)));
     let (headroom, total) = (size(row.headroom_bytes), size(row.total_bytes));
     let is_out_of_use = row.stale || !row.taints.is_empty();
