@@ -1,6 +1,7 @@
 //! Who may use which GPU, by a real daemon: on devices of a file, with programs that take what they would take.
 
 mod by_hand;
+mod crowd;
 mod holder;
 mod run;
 

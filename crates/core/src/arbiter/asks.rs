@@ -62,10 +62,6 @@ impl Arbiter {
             if let Holder::Unit { name } = &holder {
                 fx.refused.push((name.clone(), failure.clone()));
             }
-            // A unit has no ticket: its start is told.
-            if let Holder::Unit { name } = holder {
-                fx.refused.push((name, failure.clone()));
-            }
             answer(&mut fx, Err(failure));
             return fx;
         }
