@@ -87,11 +87,12 @@ fn a_line_is_its_call() {
         ("health python-api@vault", "service.health", json!({"name": "python-api@vault"})),
         ("inspect redis", "service.inspect", json!({"name": "redis"})),
         ("verify redis", "service.verify", json!({"name": "redis"})),
-        ("start redis", "service.start", json!({"name": "redis", "reset": false, "wait": true})),
+        ("start redis", "service.start", json!({"name": "redis", "reset": false, "force": false, "wait": true})),
+        ("start redis --force", "service.start", json!({"name": "redis", "reset": false, "force": true, "wait": true})),
         (
             "start redis --reset --version 7.0.15 --port main=6380 --with a.b=1 --no-wait",
             "service.start",
-            json!({"name": "redis", "reset": true, "version": "7.0.15", "wait": false,
+            json!({"name": "redis", "reset": true, "force": false, "version": "7.0.15", "wait": false,
                    "with": {"a": {"b": 1}, "ports": {"main": 6380}}}),
         ),
         (
@@ -104,7 +105,7 @@ fn a_line_is_its_call() {
             "service.stop",
             json!({"name": "redis", "keep_want": true, "retire": false, "wait": true}),
         ),
-        ("restart redis --no-wait", "service.restart", json!({"name": "redis", "wait": false})),
+        ("restart redis --no-wait", "service.restart", json!({"name": "redis", "force": false, "wait": false})),
         (
             "install redis --mode source --version latest --reset",
             "service.install",
@@ -137,7 +138,7 @@ fn a_line_is_its_call() {
         (
             "run --name web --port http=auto --health http:/ --detach -- bin/env --fast",
             "service.start",
-            json!({"name": "command@web", "reset": false, "wait": false, "with": {
+            json!({"name": "command@web", "reset": false, "force": false, "wait": false, "with": {
                 "argv": ["/usr/bin/env", "--fast"], "cwd": "/usr", "ports": {"http": "auto"}, "env": null, "env_file": null, "start_timeout_s": null, "stop_signal": null, "stop_timeout_s": null,
                 "health": {"http": {"port": "http", "path": "/"}}}}),
         ),

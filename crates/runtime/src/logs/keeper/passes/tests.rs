@@ -17,11 +17,16 @@ fn unit() -> UnitName {
     "command@x".parse().unwrap()
 }
 
+/// On a disk with room, however full this machine's is.
+fn passes(folder: &std::path::Path) -> Passes {
+    Passes::new(folder.to_owned()).unwrap().with_space(|| Ok(50.0))
+}
+
 impl Ground {
     fn new(policy: LogPolicy) -> Self {
         let dir = tempfile::tempdir().unwrap();
         fs::create_dir(dir.path().join("command@x")).unwrap();
-        let passes = Some(Passes::new(dir.path().to_owned()).unwrap());
+        let passes = Some(passes(dir.path()));
         Self { dir, passes, policy, now_ms: 1_000_000, ended: None }
     }
 
@@ -51,7 +56,7 @@ impl Ground {
     fn anew(&mut self) {
         assert_eq!(Passes::new(self.dir.path().to_owned()).err().map(|e| e.kind()), Some(io::ErrorKind::WouldBlock));
         self.passes = None;
-        self.passes = Some(Passes::new(self.dir.path().to_owned()).unwrap());
+        self.passes = Some(passes(self.dir.path()));
     }
 
     fn read(&self, run: u64) -> Vec<String> {
