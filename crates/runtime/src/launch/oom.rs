@@ -27,9 +27,11 @@ impl OomCount {
     /// The counter as of now, or of a second ago.
     pub fn mark(self: &Arc<Self>) -> OomSeen {
         let now = clock::boottime_ms();
-        if now - self.read_at_ms.load(Ordering::Relaxed) > FRESH_MS {
-            self.read_at_ms.store(now, Ordering::Relaxed);
+        if now - self.read_at_ms.load(Ordering::Acquire) > FRESH_MS {
+            // The count first: who finds the new time must not find the old count, which is 0 in a new daemon, and
+            // take all that the machine has ever ended for want of memory for something that has just happened.
             self.seen.store(counted_by_machine(), Ordering::Relaxed);
+            self.read_at_ms.store(now, Ordering::Release);
         }
         OomSeen { before: self.seen.load(Ordering::Relaxed) }
     }
@@ -81,6 +83,21 @@ fn field(text: &str, name: &str) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn starts_at_one_moment_all_know_what_was_counted_before_them() {
+        for _ in 0..200 {
+            let count = Arc::new(OomCount::default());
+            let least = counted_by_machine();
+            let marks: Vec<_> = (0..4)
+                .map(|_| {
+                    let count = count.clone();
+                    std::thread::spawn(move || count.mark().before)
+                })
+                .collect();
+            assert!(marks.into_iter().all(|mark| mark.join().unwrap() >= least));
+        }
+    }
 
     #[test]
     fn counters_are_read_by_their_whole_name() {
