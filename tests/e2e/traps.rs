@@ -2,9 +2,10 @@
 
 use std::{
     fs,
+    io::Read,
     net::TcpListener,
     path::{Path, PathBuf},
-    process::Command,
+    process::{Command, Stdio},
     time::{Duration, Instant},
 };
 
@@ -328,16 +329,23 @@ fn a_unit_that_is_started_in_the_first_instant_of_a_daemon_lives() {
     }
 }
 
+/// A client in a process of its own, whose connection to the port stands when this returns.
+fn connected_client(port: u16) -> std::process::Child {
+    let connect = format!(
+        "import socket,time; s=socket.create_connection(('127.0.0.1',{port})); print(flush=True); time.sleep(60)"
+    );
+    let mut client = Command::new("python3").args(["-c", &connect]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut told = [0];
+    client.stdout.as_mut().unwrap().read_exact(&mut told).expect("the client did not connect");
+    client
+}
+
 #[test]
 fn t8_a_port_that_is_held_harms_neither_its_holder_nor_that_ones_clients() {
     let daemon = Daemon::start();
     let holder = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = holder.local_addr().unwrap().port();
-    // A client in a process of its own, with an open connection to the port.
-    let mut client = std::process::Command::new("python3")
-        .args(["-c", &format!("import socket,time; s=socket.create_connection(('127.0.0.1',{port})); time.sleep(60)")])
-        .spawn()
-        .unwrap();
+    let mut client = connected_client(port);
     let (connection, _) = holder.accept().unwrap();
     let with = json!({ "argv": ["sleep", "1000"], "ports": { "main": port } });
     let refused = daemon.err("service.start", json!({ "name": "command@port", "with": with }));
@@ -353,11 +361,7 @@ fn t8_a_port_that_is_held_harms_neither_its_holder_nor_that_ones_clients() {
         "ports": { "main": port }, "health": { "tcp": { "port": "main" } },
     });
     daemon.ok("service.start", json!({ "name": "command@port", "with": with, "reset": true }));
-    let mut client = std::process::Command::new("python3")
-        .args(["-c", &format!("import socket,time; s=socket.create_connection(('127.0.0.1',{port})); time.sleep(60)")])
-        .spawn()
-        .unwrap();
-    std::thread::sleep(Duration::from_millis(300));
+    let mut client = connected_client(port);
     daemon.ok("service.restart", json!({ "name": "command@port" }));
     assert!(client.try_wait().unwrap().is_none(), "a restart ended a client of the port");
     client.kill().unwrap();
