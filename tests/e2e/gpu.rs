@@ -2,8 +2,11 @@
 
 mod by_hand;
 mod crowd;
+mod ease;
 mod holder;
+mod journey;
 mod run;
+mod strangers;
 
 use std::{
     fs,
@@ -95,7 +98,10 @@ fn t1_a_start_without_force_stops_nobody_and_names_the_holder_and_with_it_the_ho
     let daemon = daemon(&[("sim-0", "8GiB")]);
     daemon.ok("service.start", engine("first", 6));
     let held = leases(&daemon, "command@first");
-    assert_eq!(held.len(), 1, "SN-6, SN-36, SN-37: who has the GPU is known");
+    assert_eq!((held.len(), &held[0]["state"]), (1, &json!("active")), "SN-6, SN-37: who has the GPU is known");
+    let devices = daemon.ok("gpu.list", json!({}))["devices"].clone();
+    assert_eq!(devices[0]["charges"][0]["holder"], "command@first", "SN-6, SN-37: also from the device's side");
+    assert_eq!(daemon.state("command@first"), "running", "SN-36");
     let first = pid_of(&daemon, "command@first");
 
     let refused = daemon.err("service.start", engine("second", 6));
@@ -117,7 +123,11 @@ fn t1_a_start_without_force_stops_nobody_and_names_the_holder_and_with_it_the_ho
     assert!(!alive(first), "SN-34, SN-7: the holder was stopped first");
     assert_eq!(leases(&daemon, "command@second")[0]["state"], "active");
     let over = |row: &Value| row["state"] == "queued";
-    assert!(leases(&daemon, "command@first").iter().all(over), "SN-46, SN-47: it has nothing, and waits");
+    assert!(leases(&daemon, "command@first").iter().all(over), "SN-47: it has nothing, and waits at most");
+    assert_ne!(daemon.state("command@first"), "running", "SN-46");
+    let devices = daemon.ok("gpu.list", json!({}))["devices"].clone();
+    assert_eq!(devices[0]["charges"].as_array().unwrap().len(), 1, "SN-5: one of them: {devices:#}");
+    assert_eq!(devices[0]["charges"][0]["holder"], "command@second", "SN-7, SN-47");
     let history = daemon.ok("event.watch", json!({ "since": 0, "kinds": ["gpu.lease"], "limit": 1000 }));
     let states: Vec<(&str, &str)> = history["events"]
         .as_array()

@@ -55,6 +55,7 @@ fn crates_point_one_way() {
         ("wharf-core", &["wharf-model"]),
         ("wharf-services", &["wharf-model"]),
         ("wharf-api", &["wharf-model"]),
+        ("wharf-import", &["wharf-model"]),
         ("wharf-shim", &["wharf-sys"]),
         ("wharf-fake-nvml", &[]),
         ("wharf-sim", &["wharf-core", "wharf-model"]),
@@ -70,7 +71,7 @@ fn crates_point_one_way() {
             assert!(allowed.contains(&dependency.as_str()), "{name} must not see {dependency}");
         }
     }
-    for pure in ["wharf-core", "wharf-model"] {
+    for pure in ["wharf-core", "wharf-import", "wharf-model"] {
         for banned in ["tokio", "nix", "rustix", "libc", "rusqlite", "hyper"] {
             assert!(!found[pure].contains(banned), "{pure} must not have {banned}");
         }

@@ -1,6 +1,8 @@
 //! End to end: the real daemon, over the real socket, with real programs.
 
+mod catalogue;
 mod chaos;
+mod compose;
 mod doctor;
 mod envelope;
 mod events;
@@ -10,9 +12,11 @@ mod gpu;
 mod gpu_devices;
 mod health;
 mod house;
+mod import;
 mod journeys;
 mod llama;
 mod logs;
+mod own;
 mod policy;
 mod ports;
 mod promises;

@@ -1,8 +1,12 @@
 //! Ports: who has which, leases of programs outside, strangers told within a second, left-overs ended.
 
+mod handed;
 mod leases;
+mod left_over;
+mod register;
 mod strangers;
 mod table;
+mod watching;
 mod whois;
 
 use std::{

@@ -1,12 +1,33 @@
-//! A service of a user's own, in a crate of its own, built from source and installed by it.
+//! Where services come from, each source for real: source code, releases, npm, files; and installs that are killed.
+
+mod code;
+mod killed;
+mod node;
+mod releases;
+mod store;
+mod tls;
 
 use std::{
-    io::{BufRead, BufReader, Write},
+    io::{BufRead, BufReader, Read, Write},
     net::TcpStream,
 };
 
 use serde_json::json;
 use wharf_tests::{Daemon, free_port};
+
+/// A daemon with the service `thing`, whose parameters say where it comes from.
+fn with_sources() -> Daemon {
+    Daemon::prepare().with_binary(env!("CARGO_BIN_EXE_wharf-with-sources"))
+}
+
+/// What an HTTP server on this machine answers.
+fn fetch(port: u16) -> String {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    stream.write_all(b"GET / HTTP/1.1\r\nHost: here\r\nConnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
 
 #[test]
 fn a_users_own_service_is_built_from_source_and_runs() {

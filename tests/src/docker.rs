@@ -19,6 +19,9 @@ use crate::root;
 /// A small image of programs of this machine.
 const PROGRAMS: &str = "wharf-test-programs:1";
 
+/// A small image with busybox, which serves files.
+const SERVED: &str = "wharf-test-served:1";
+
 /// How long another process may have the images.
 const TURN: Duration = Duration::from_secs(300);
 
@@ -30,7 +33,7 @@ pub struct Docker {
 
 struct Own {
     child: Child,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
     _turn: fs::File,
 }
 
@@ -65,7 +68,7 @@ impl Docker {
         command.args(["--pidfile", &at("pid"), "--data-root"]).arg(&images);
         let child = command.stdout(log.try_clone().map_err(|e| e.to_string())?).stderr(log).spawn();
         let child = child.map_err(|e| format!("no Docker answers, and dockerd does not start: {e}"))?;
-        let mut docker = Self { host: Some(host), own: Some(Own { child, _folder: folder, _turn: turn }) };
+        let mut docker = Self { host: Some(host), own: Some(Own { child, folder, _turn: turn }) };
         let until = Instant::now() + Duration::from_secs(30);
         while !docker.answers() {
             let ended = docker.own.as_mut().is_some_and(|own| own.child.try_wait().is_ok_and(|s| s.is_some()));
@@ -141,6 +144,29 @@ impl Docker {
     }
 }
 
+/// Of busybox, by these names.
+const APPLETS: [&str; 5] = ["sh", "httpd", "sleep", "echo", "true"];
+
+impl Docker {
+    /// An image with busybox: `sh`, and `httpd` that serves files.
+    pub fn served(&self) -> Result<&'static str, String> {
+        if self.has(SERVED) {
+            return Ok(SERVED);
+        }
+        let tree = tempfile::tempdir().map_err(|e| e.to_string())?;
+        let bin = tree.path().join("bin");
+        fs::create_dir(&bin).map_err(|e| e.to_string())?;
+        let found = ["/bin/busybox", "/usr/bin/busybox"].into_iter().find(|path| Path::new(path).exists());
+        let busybox = found.ok_or("there is no busybox (Debian: busybox-static)")?;
+        fs::copy(busybox, bin.join("busybox")).map_err(|e| format!("{busybox}: {e}"))?;
+        for applet in APPLETS {
+            std::os::unix::fs::symlink("busybox", bin.join(applet)).map_err(|e| e.to_string())?;
+        }
+        self.import(tree.path(), &["ENV PATH=/bin"], SERVED)?;
+        Ok(SERVED)
+    }
+}
+
 /// The images are one process's at a time.
 fn turn(path: &PathBuf) -> Result<fs::File, String> {
     fs::create_dir_all(path.parent().unwrap_or(path)).map_err(|e| e.to_string())?;
@@ -162,6 +188,9 @@ impl Drop for Docker {
         let pid = nix::unistd::Pid::from_raw(own.child.id().cast_signed());
         let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM);
         let _ = own.child.wait();
+        // What containers on the machine's own network leave mounted would keep the folder.
+        let left = own.folder.path().join("exec/netns/default");
+        let _ = Command::new("umount").arg(left).stderr(Stdio::null()).status();
     }
 }
 

@@ -10,6 +10,7 @@ pub mod gpu_check;
 mod ground;
 mod http;
 mod promise;
+mod releases;
 
 pub use conform::Document;
 pub use daemon::{Daemon, Said, beside, wharf_binary};
@@ -18,3 +19,6 @@ pub use gpu::{FakeGpus, fake_engine};
 pub use ground::{alive, eventually, free_port, free_ports, listens, parent_of, processes_with, root, signal};
 pub use http::{Reply, exchange, get, post, request};
 pub use promise::{cannot, figure};
+pub use releases::{
+    Fault, Forge, Published, ReleaseServer, Repo, Seen, deb, gz, sha256, stand_in, tar_gz, tar_xz, tar_zst, zip,
+};

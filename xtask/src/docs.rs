@@ -4,17 +4,21 @@ use std::fs;
 
 use crate::ground::{cargo, root};
 
-/// Writes docs/man/wharf.1 anew.
+/// A document, and the verb that prints it.
+const MADE: [(&str, &str); 2] = [("docs/man/wharf.1", "man"), ("docs/catalogue.md", "catalogue-page")];
+
+/// Writes docs/man/wharf.1 and docs/catalogue.md anew.
 pub fn run(_: &[String]) -> Result<(), String> {
-    let made = cargo(&["run", "--quiet", "--package", "wharf", "--", "man"])
-        .output()
-        .map_err(|e| format!("wharf man: {e}"))?;
-    if !made.status.success() {
-        return Err(format!("wharf man: {}", String::from_utf8_lossy(&made.stderr)));
+    for (document, verb) in MADE {
+        let made = cargo(&["run", "--quiet", "--package", "wharf", "--", verb]).output();
+        let made = made.map_err(|e| format!("wharf {verb}: {e}"))?;
+        if !made.status.success() {
+            return Err(format!("wharf {verb}: {}", String::from_utf8_lossy(&made.stderr)));
+        }
+        let path = root().join(document);
+        fs::create_dir_all(path.parent().unwrap_or(&path)).map_err(|e| e.to_string())?;
+        fs::write(&path, made.stdout).map_err(|e| format!("{}: {e}", path.display()))?;
+        println!("wrote {}", path.display());
     }
-    let path = root().join("docs/man/wharf.1");
-    fs::create_dir_all(path.parent().unwrap_or(&path)).map_err(|e| e.to_string())?;
-    fs::write(&path, made.stdout).map_err(|e| format!("{}: {e}", path.display()))?;
-    println!("wrote {}", path.display());
     Ok(())
 }

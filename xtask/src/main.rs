@@ -1,9 +1,10 @@
-//! Wharf's development tasks: `cargo xtask test`, `chaos`, `sim`, `bench`, `docs`.
+//! Wharf's development tasks: `cargo xtask test`, `chaos`, `sim`, `bench`, `catalogue`, `docs`.
 //!
 //! A task is one file and one line in `TASKS`.
 
 mod bench;
 mod bench_arbiter;
+mod catalogue;
 mod chaos;
 mod docs;
 mod gpu_check;
@@ -17,7 +18,7 @@ use std::process::ExitCode;
 
 type Task = fn(&[String]) -> Result<(), String>;
 
-const TASKS: [(&str, &str, Task); 6] = [
+const TASKS: [(&str, &str, Task); 7] = [
     ("test", "everything that a merge must pass; installs what it needs when root", test::run),
     ("bench", "the figures of README.md, each beside its floor, in one run", bench::run),
     (
@@ -27,7 +28,12 @@ const TASKS: [(&str, &str, Task); 6] = [
     ),
     ("sim", "the core in a simulated world with faults; `sim replay FILE` steps through a failure", sim::run),
     ("gpu-check", "what this machine's GPUs really do, as a report; --out FILE --short", gpu_check::run),
-    ("docs", "writes docs/man/wharf.1 anew", docs::run),
+    (
+        "catalogue",
+        "installs, starts, asks, stops and deletes each service for real, and writes docs/catalogue.md; [NAME…] --with JSON",
+        catalogue::run,
+    ),
+    ("docs", "writes docs/man/wharf.1 and docs/catalogue.md anew", docs::run),
 ];
 
 fn main() -> ExitCode {
@@ -35,7 +41,7 @@ fn main() -> ExitCode {
     let Some((_, _, task)) = args.first().and_then(|name| TASKS.iter().find(|(n, _, _)| n == name)) else {
         eprintln!("usage: cargo xtask TASK\n");
         for (name, about, _) in TASKS {
-            eprintln!("  {name:<8} {about}");
+            eprintln!("  {name:<9} {about}");
         }
         return ExitCode::from(2);
     };

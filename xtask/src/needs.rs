@@ -5,7 +5,7 @@ use std::{path::PathBuf, process::Command};
 use crate::ground::step;
 
 /// A program, the Debian package that brings it, and what needs it.
-const PROGRAMS: [(&str, &str, &str); 12] = [
+const PROGRAMS: [(&str, &str, &str); 14] = [
     ("cc", "build-essential", "the bundled SQLite and the shim"),
     ("apt-get", "apt", "the debian install source"),
     ("dpkg-deb", "dpkg", "the debian install source"),
@@ -14,6 +14,8 @@ const PROGRAMS: [(&str, &str, &str); 12] = [
     ("debootstrap", "debootstrap", "the machine with a real systemd"),
     ("docker", "docker.io", "the machine with a real systemd"),
     ("dockerd", "docker.io", "the machine with a real systemd"),
+    ("docker-compose", "docker-compose", "compose projects"),
+    ("busybox", "busybox-static", "compose projects"),
     ("setpriv", "util-linux", "tests as another user"),
     ("unshare", "util-linux", "pids and boot clocks of a test's own"),
     ("prlimit", "util-linux", "a daemon without descriptors"),

@@ -8,7 +8,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use wharf_model::{
-    DeviceId, EndReason, Exit, Failure, LeaseId, LeaseState, Operation, Phase, PortLeaseId, Protocol, RunId, UnitName,
+    DeviceId, DriftKind, EndReason, Exit, Failure, LeaseId, LeaseState, Operation, Phase, PortLeaseId, Protocol, RunId,
+    UnitName,
 };
 
 /// One thing that has happened.
@@ -131,6 +132,20 @@ pub enum Happened {
         /// Why, for people; null where there is nothing to say.
         why: Option<String>,
     },
+    /// The holder of a lease was asked to make room and stay, or to wake up.
+    #[serde(rename = "gpu.asked")]
+    GpuAsked {
+        /// Which.
+        lease: LeaseId,
+        /// Whose, for people.
+        holder: String,
+        /// `downsize`, `park` or `wake`.
+        r#do: String,
+        /// What it keeps on each device then; null: all of it.
+        to_bytes: Option<u64>,
+        /// For whom; null: by hand, or since somebody wants to use it.
+        by: Option<String>,
+    },
     /// The holder of a lease takes more than it declared.
     #[serde(rename = "gpu.over_declared")]
     GpuOverDeclared {
@@ -162,6 +177,28 @@ pub enum Happened {
         device: DeviceId,
         /// What has happened.
         what: String,
+    },
+    /// The holder of a lease is gone, and its memory did not come back.
+    #[serde(rename = "gpu.leak")]
+    GpuLeak {
+        /// Which.
+        lease: LeaseId,
+        /// Whose it was, for people.
+        holder: String,
+        /// Where.
+        device: DeviceId,
+        /// How much is missing.
+        bytes: u64,
+    },
+    /// Less than a twentieth of a GPU can be handed out. It is told again when a tenth could meanwhile.
+    #[serde(rename = "gpu.headroom_low")]
+    GpuHeadroomLow {
+        /// Which.
+        device: DeviceId,
+        /// What can be handed out there.
+        headroom_bytes: u64,
+        /// All its memory.
+        total_bytes: u64,
     },
     /// Two who are strangers to each other listen on one port.
     #[serde(rename = "port.duplicate")]
@@ -198,6 +235,51 @@ pub enum Happened {
         lease: Option<PortLeaseId>,
         /// One sentence, with who it is.
         text: String,
+    },
+    /// Somebody listens on a port that a unit or a lease has, or that is written down, and did not before.
+    #[serde(rename = "port.appeared")]
+    PortAppeared {
+        /// The port.
+        port: u16,
+        /// TCP or UDP.
+        protocol: Protocol,
+        /// Where.
+        address: String,
+        /// The lease that it is of.
+        lease: Option<PortLeaseId>,
+        /// Who it is.
+        text: String,
+    },
+    /// Nobody listens there any more.
+    #[serde(rename = "port.vanished")]
+    PortVanished {
+        /// The port.
+        port: u16,
+        /// TCP or UDP.
+        protocol: Protocol,
+        /// Where it was.
+        address: String,
+        /// The lease that it was of.
+        lease: Option<PortLeaseId>,
+        /// Who it was.
+        text: String,
+    },
+    /// What listens differs from what was declared in another way: nobody does, or with the other protocol, or two
+    /// declare the port.
+    #[serde(rename = "port.drift")]
+    PortDrift {
+        /// The port.
+        port: u16,
+        /// TCP or UDP.
+        protocol: Protocol,
+        /// In which way.
+        drift: DriftKind,
+        /// The lease that it is about.
+        lease: Option<PortLeaseId>,
+        /// One sentence.
+        text: String,
+        /// The next thing to do.
+        fix: String,
     },
     /// A lease of ports is over.
     #[serde(rename = "port.freed")]
@@ -285,6 +367,9 @@ pub enum EventKind {
     /// A lease of GPUs has gone from one state to the next.
     #[serde(rename = "gpu.lease")]
     GpuLease,
+    /// The holder of a lease was asked to make room and stay, or to wake up.
+    #[serde(rename = "gpu.asked")]
+    GpuAsked,
     /// The holder of a lease takes more than it declared.
     #[serde(rename = "gpu.over_declared")]
     GpuOverDeclared,
@@ -294,6 +379,12 @@ pub enum EventKind {
     /// A GPU came, went, or is not to be used any more.
     #[serde(rename = "gpu.device")]
     GpuDevice,
+    /// The holder of a lease is gone, and its memory did not come back.
+    #[serde(rename = "gpu.leak")]
+    GpuLeak,
+    /// A GPU is nearly full.
+    #[serde(rename = "gpu.headroom_low")]
+    GpuHeadroomLow,
     /// Two listen on one port.
     #[serde(rename = "port.duplicate")]
     PortDuplicate,
@@ -303,6 +394,15 @@ pub enum EventKind {
     /// A port can be reached from outside.
     #[serde(rename = "port.open")]
     PortOpen,
+    /// Somebody listens on a port.
+    #[serde(rename = "port.appeared")]
+    PortAppeared,
+    /// Nobody listens there any more.
+    #[serde(rename = "port.vanished")]
+    PortVanished,
+    /// What listens differs from what was declared in another way.
+    #[serde(rename = "port.drift")]
+    PortDrift,
     /// A lease of ports is over.
     #[serde(rename = "port.freed")]
     PortFreed,
@@ -316,7 +416,7 @@ pub enum EventKind {
 
 impl EventKind {
     /// All of them.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 29] = [
         Self::DaemonStarted,
         Self::DaemonStopping,
         Self::UnitPhase,
@@ -331,12 +431,18 @@ impl EventKind {
         Self::DiskLow,
         Self::DiskFreed,
         Self::GpuLease,
+        Self::GpuAsked,
         Self::GpuOverDeclared,
         Self::GpuForeign,
         Self::GpuDevice,
+        Self::GpuLeak,
+        Self::GpuHeadroomLow,
         Self::PortDuplicate,
         Self::PortIntruder,
         Self::PortOpen,
+        Self::PortAppeared,
+        Self::PortVanished,
+        Self::PortDrift,
         Self::PortFreed,
         Self::Gap,
         Self::GapBoot,
@@ -359,12 +465,18 @@ impl EventKind {
             Self::DiskLow => "disk.low",
             Self::DiskFreed => "disk.freed",
             Self::GpuLease => "gpu.lease",
+            Self::GpuAsked => "gpu.asked",
             Self::GpuOverDeclared => "gpu.over_declared",
             Self::GpuForeign => "gpu.foreign",
             Self::GpuDevice => "gpu.device",
+            Self::GpuLeak => "gpu.leak",
+            Self::GpuHeadroomLow => "gpu.headroom_low",
             Self::PortDuplicate => "port.duplicate",
             Self::PortIntruder => "port.intruder",
             Self::PortOpen => "port.open",
+            Self::PortAppeared => "port.appeared",
+            Self::PortVanished => "port.vanished",
+            Self::PortDrift => "port.drift",
             Self::PortFreed => "port.freed",
             Self::Gap => "gap",
             Self::GapBoot => "gap.boot",
@@ -397,15 +509,56 @@ impl Happened {
             Self::DiskLow { .. } => EventKind::DiskLow,
             Self::DiskFreed { .. } => EventKind::DiskFreed,
             Self::GpuLease { .. } => EventKind::GpuLease,
+            Self::GpuAsked { .. } => EventKind::GpuAsked,
             Self::GpuOverDeclared { .. } => EventKind::GpuOverDeclared,
             Self::GpuForeign { .. } => EventKind::GpuForeign,
             Self::GpuDevice { .. } => EventKind::GpuDevice,
+            Self::GpuLeak { .. } => EventKind::GpuLeak,
+            Self::GpuHeadroomLow { .. } => EventKind::GpuHeadroomLow,
             Self::PortDuplicate { .. } => EventKind::PortDuplicate,
             Self::PortIntruder { .. } => EventKind::PortIntruder,
             Self::PortOpen { .. } => EventKind::PortOpen,
+            Self::PortAppeared { .. } => EventKind::PortAppeared,
+            Self::PortVanished { .. } => EventKind::PortVanished,
+            Self::PortDrift { .. } => EventKind::PortDrift,
             Self::PortFreed { .. } => EventKind::PortFreed,
             Self::Gap { .. } => EventKind::Gap,
             Self::GapBoot { .. } => EventKind::GapBoot,
+        }
+    }
+
+    /// Whether it is about one of these ports.
+    pub fn is_of_port(&self, wanted: &[u16]) -> bool {
+        match self {
+            Self::PortDuplicate { port, .. }
+            | Self::PortIntruder { port, .. }
+            | Self::PortOpen { port, .. }
+            | Self::PortAppeared { port, .. }
+            | Self::PortVanished { port, .. }
+            | Self::PortDrift { port, .. } => wanted.contains(port),
+            Self::PortFreed { ports, .. } => ports.iter().any(|port| wanted.contains(port)),
+            Self::DaemonStarted { .. }
+            | Self::DaemonStopping
+            | Self::UnitPhase { .. }
+            | Self::UnitEnded { .. }
+            | Self::UnitRetry { .. }
+            | Self::UnitSkipped
+            | Self::UnitGone
+            | Self::OpBegan { .. }
+            | Self::OpEnded { .. }
+            | Self::LogTruncated { .. }
+            | Self::LogLost { .. }
+            | Self::DiskLow { .. }
+            | Self::DiskFreed { .. }
+            | Self::GpuLease { .. }
+            | Self::GpuAsked { .. }
+            | Self::GpuOverDeclared { .. }
+            | Self::GpuForeign { .. }
+            | Self::GpuDevice { .. }
+            | Self::GpuLeak { .. }
+            | Self::GpuHeadroomLow { .. }
+            | Self::Gap { .. }
+            | Self::GapBoot { .. } => false,
         }
     }
 }
@@ -426,6 +579,9 @@ pub struct WatchParams {
     /// Only these kinds. A gap is always told.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub kinds: Vec<EventKind>,
+    /// Only what is about these ports.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ports: Vec<u16>,
     /// How many events an answer has at most: 100 unless it is named, 1,000 at most.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<u32>,

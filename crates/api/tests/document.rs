@@ -210,8 +210,11 @@ fn what_takes_time_tells_its_progress(contract: &Contract) {
             // What it clears away is gone at once.
             (_, "infra.mend") => None,
             (_, "gpu.acquire") => Some("gpu.progress"),
+            (_, "gpu.watch" | "port.watch") => Some("event.notice"),
             // What is asked of the arbiter is done, or refused, at once.
             (_, name) if name.starts_with("gpu.") => None,
+            // A look at a folder is as long as the folder.
+            (_, "discovery.rescan") => None,
             // And so are ports.
             (_, name) if name.starts_with("port.") => None,
             (Class::Control | Class::Install, _) => Some("service.progress"),

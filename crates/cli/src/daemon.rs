@@ -46,6 +46,8 @@ const ENDS_WITHIN: Duration = Duration::from_secs(2);
 /// How long clients wait for a first look at all recorded runs, so that what runs is not told as unknown.
 const FIRST_LOOKS: Duration = Duration::from_millis(100);
 const LOOK_AGAIN: Duration = Duration::from_millis(2);
+/// How long clients wait for a first word of services that are executables, so that they are not told as unknown.
+const FIRST_WORDS: Duration = Duration::from_secs(1);
 
 /// What a daemon is started with.
 #[derive(Clone, Default)]
@@ -164,6 +166,8 @@ impl Round<'_> {
         let (post, terms) = (handover::listen(&layout.sockets())?, self.terms(&seat));
         // With very many runs some are still unknown then: an answer is better than none.
         let _ = tokio::time::timeout(FIRST_LOOKS, looked_at(&engine)).await;
+        // Only where there are executables that were never heard; one that hangs is not waited for.
+        let _ = tokio::time::timeout(FIRST_WORDS, engine.knows_its_services()).await;
         let Seat { locks, doors, .. } = seat;
         let serving = Serving::begin(doors, &engine);
         let (requests, mut takers) = mpsc::channel(1);

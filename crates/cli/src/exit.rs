@@ -53,34 +53,16 @@ pub(crate) fn help() -> String {
 impl Exit {
     /// The code of a failure of this kind.
     pub const fn of(kind: ErrorKind) -> Self {
-        match kind {
+        match kind.nearest() {
             ErrorKind::NotFound => Self::NotFound,
-            ErrorKind::Conflict
-            | ErrorKind::PortTaken
-            | ErrorKind::Precondition
-            | ErrorKind::Infeasible
-            | ErrorKind::GpuBusy
-            | ErrorKind::GpuPinned
-            | ErrorKind::ForeignHolds
-            | ErrorKind::StaleEpoch
-            | ErrorKind::WouldWait
-            | ErrorKind::DeviceTainted
-            | ErrorKind::ProbeStale
-            | ErrorKind::Quota
-            | ErrorKind::DrainRefused
-            | ErrorKind::ReclaimFailed
-            | ErrorKind::PortConflict
-            | ErrorKind::RangeExhausted
-            | ErrorKind::DuplicateListener
-            | ErrorKind::Intruder
-            | ErrorKind::NotEvictable
-            | ErrorKind::EphemeralOverlap
-            | ErrorKind::StalePortEpoch => Self::Conflict,
-            ErrorKind::Timeout | ErrorKind::QueueTimeout => Self::Timeout,
-            ErrorKind::Permission | ErrorKind::LeaseDenied => Self::Permission,
+            ErrorKind::Conflict | ErrorKind::PortTaken | ErrorKind::Precondition => Self::Conflict,
+            ErrorKind::Timeout => Self::Timeout,
+            ErrorKind::Permission => Self::Permission,
             ErrorKind::ServiceFailed | ErrorKind::InstallFailed => Self::Unwell,
             ErrorKind::InvalidParams => Self::Usage,
             ErrorKind::Storage | ErrorKind::Internal => Self::Failed,
+            // Of the kinds of the ledgers `nearest` leaves none.
+            _ => Self::Failed,
         }
     }
 

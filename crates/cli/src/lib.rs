@@ -8,9 +8,12 @@
 //!
 //! ```no_run
 //! fn main() -> std::process::ExitCode {
-//!     wharf::main_with(wharf_services::Catalogue::built_in())
+//!     wharf::main_with(wharf::services::Catalogue::built_in())
 //! }
 //! ```
+//!
+//! `wharf new` makes such a crate. All that a service is made of is here under one name: `services`, `model` and
+//! `async_trait`.
 
 mod amount;
 mod args;
@@ -39,8 +42,14 @@ use std::process::ExitCode;
 use clap::Parser;
 use wharf_services::Catalogue;
 
+/// What the methods of a service are marked with.
+pub use async_trait::async_trait;
 pub use daemon::DaemonOptions;
 pub use exit::Exit;
+/// The words: facts, health, policy, failures.
+pub use wharf_model as model;
+/// The trait, the context that it is given, and the catalogue.
+pub use wharf_services as services;
 
 /// Wharf with these services: reads the command line, does it, and says how it ended.
 pub fn main_with(catalogue: Catalogue) -> ExitCode {

@@ -61,6 +61,8 @@ verbs! {
         Delete in delete,
     }
     verbs {
+        Search in search,
+        Info in info,
         Run in run,
         Gpu in gpu,
         Why in why,
@@ -74,10 +76,15 @@ verbs! {
         Down in down,
         Daemon in daemon,
         Setup in setup,
+        New in new,
+        Import in import,
         Rpc in rpc,
         Completions in completions,
         Man in man,
+        CataloguePage in catalogue_page,
         ServeHello in serve_hello,
+        ServeCompose in serve_compose,
         GpuProbe in gpu_probe,
+        Unpack in unpack,
     }
 }

@@ -7,6 +7,7 @@ use crate::{Act, Cause, Core, Effects, FoundRun, Life, Now, Timer};
 impl Core {
     /// A new daemon looked at a recorded run: start, look, adopt, go on.
     pub(crate) fn found(&mut self, now: Now, name: &UnitName, run: RunId, found: FoundRun, fx: &mut Effects) {
+        self.look_for_its_gpu(name, &found, fx);
         let Some(unit) = self.units.get_mut(name) else { return };
         let Life::Unknown { was, .. } = unit.life else { return };
         let unwanted = !unit.is_wanted();

@@ -25,6 +25,8 @@ enum Move {
     /// Its GPU is needed by another.
     Evict,
     Launch,
+    /// It sleeps, and is to be ready.
+    Wake,
     Follow(RunId),
 }
 
@@ -79,16 +81,23 @@ fn next_move(op: &Op, unit: &Unit, needed_by_live: bool) -> Move {
     }
 }
 
+/// Whoever asked for it waits until it can be used.
+fn wants_it_ready(op: &Op, unit: &Unit) -> bool {
+    matches!(op.steps.front(), Some(Step::Start { .. })) && matches!(unit.life, Life::Up { .. })
+}
+
 impl Core {
     /// One move of the unit's operation; true where another may follow.
     pub(crate) fn advance(&mut self, now: Now, name: &UnitName, fx: &mut Effects) -> bool {
         let needed_by_live = self.has_live_dependents(name);
+        let asleep = self.is_asleep(name);
         let Some(unit) = self.units.get_mut(name) else { return false };
         let runs = matches!(unit.life, Life::Starting { .. } | Life::Up { .. });
         let found = match &unit.op {
             _ if unit.leaving.is_some() && runs && !needed_by_live => Move::Leave,
             _ if unit.evicted.is_some() && runs && needed_by_live => Move::StopDependents,
             _ if unit.evicted.is_some() && runs => Move::Evict,
+            Some(op) if asleep && wants_it_ready(op, unit) => Move::Wake,
             Some(op) => next_move(op, unit, needed_by_live),
             None if matches!(unit.life, Life::Unknown { .. }) => Move::Nothing,
             None if !unit.waiting.is_empty() => Move::NextAsk,
@@ -140,6 +149,10 @@ impl Core {
                 return false;
             }
             Move::Launch => return self.launch_or_wait(now, name, fx),
+            Move::Wake => {
+                self.wake(now, name, fx);
+                return false;
+            }
             Move::Follow(run) => {
                 self.follow(name, run);
                 return false;
@@ -410,46 +423,18 @@ impl Core {
             self.fail(now, name, failure.clone(), fx);
         }
         let Some(unit) = self.units.get_mut(name) else { return };
-        match failure.kind {
-            // A right that is lacking is given by somebody from outside, as what is missing is.
-            ErrorKind::PortTaken
-            | ErrorKind::Precondition
-            | ErrorKind::Permission
-            | ErrorKind::Storage
-            | ErrorKind::Infeasible
-            | ErrorKind::GpuBusy
-            | ErrorKind::GpuPinned
-            | ErrorKind::ForeignHolds
-            | ErrorKind::QueueTimeout
-            | ErrorKind::StaleEpoch
-            | ErrorKind::WouldWait
-            | ErrorKind::DeviceTainted
-            | ErrorKind::ProbeStale
-            | ErrorKind::LeaseDenied
-            | ErrorKind::Quota
-            | ErrorKind::DrainRefused
-            | ErrorKind::ReclaimFailed
-            | ErrorKind::PortConflict
-            | ErrorKind::RangeExhausted
-            | ErrorKind::DuplicateListener
-            | ErrorKind::Intruder
-            | ErrorKind::NotEvictable
-            | ErrorKind::EphemeralOverlap
-            | ErrorKind::StalePortEpoch => {
-                let until_ms = now.boot_ms + 5_000;
-                unit.life = Life::Blocked { until_ms, reason: failure };
-                self.schedule(until_ms, name, RunId(0), Timer::Retry);
-            }
-            ErrorKind::NotFound
-            | ErrorKind::Conflict
-            | ErrorKind::Timeout
-            | ErrorKind::ServiceFailed
-            | ErrorKind::InstallFailed
-            | ErrorKind::InvalidParams
-            | ErrorKind::Internal => {
-                unit.life = Life::Idle;
-                self.death(now, name, run, failure, 0, fx);
-            }
+        // A right that is lacking is given by somebody from outside, as what is missing or lent is.
+        let outside = matches!(
+            failure.kind,
+            ErrorKind::PortTaken | ErrorKind::Precondition | ErrorKind::Permission | ErrorKind::Storage
+        );
+        if outside || failure.kind.is_of_a_ledger() {
+            let until_ms = now.boot_ms + 5_000;
+            unit.life = Life::Blocked { until_ms, reason: failure };
+            self.schedule(until_ms, name, RunId(0), Timer::Retry);
+        } else {
+            unit.life = Life::Idle;
+            self.death(now, name, run, failure, 0, fx);
         }
     }
 }

@@ -17,12 +17,16 @@
 //! Two rules carry the rest. Memory counts as taken from the grant until it was *seen* to be back, whatever its
 //! holder says. And nobody is asked to leave before a whole plan exists in which that makes the request fit.
 
+mod adopt;
 mod asks;
 pub mod board;
+mod ease;
 mod explain;
 mod flow;
 mod lease;
 mod ledger;
+mod limit;
+mod news;
 pub mod plan;
 mod queue;
 #[cfg(test)]
@@ -35,7 +39,7 @@ use serde::{Deserialize, Serialize};
 use wharf_model::{Device, DeviceId, Failure, Holder, LeaseId, LeaseState, Taint, UnitName};
 
 pub use asks::{Hint, PASSING, Terms};
-pub use lease::Lease;
+pub use lease::{Asked, Change, Lease};
 pub use ledger::Count;
 
 use crate::Ticket;
@@ -109,6 +113,8 @@ pub struct Book {
     pub loose: BTreeMap<DeviceId, u64>,
     /// What holders were seen to do, by [`Lease::label`].
     pub learned: BTreeMap<String, Learned>,
+    /// Processes without a lease that are no news, by hand: while they live.
+    pub ignored: BTreeSet<(i32, u64)>,
 }
 
 /// What is to be done in the world for a lease.
@@ -150,6 +156,17 @@ pub enum GpuNotice {
         /// Why, for people.
         why: String,
     },
+    /// A holder was asked to make room and stay, or to wake up.
+    Asked {
+        /// Which.
+        lease: LeaseId,
+        /// Whose.
+        holder: Holder,
+        /// What.
+        change: Change,
+        /// For whom; none: by hand.
+        by: Option<String>,
+    },
     /// Its holder takes more than it declared.
     OverDeclared {
         /// Which.
@@ -179,6 +196,26 @@ pub enum GpuNotice {
         /// What has happened.
         what: String,
     },
+    /// Its holder is gone, and its memory did not come back.
+    Leak {
+        /// Which.
+        lease: LeaseId,
+        /// Whose it was.
+        holder: Holder,
+        /// Where.
+        device: DeviceId,
+        /// How much is missing, in bytes.
+        bytes: u64,
+    },
+    /// A device is nearly full.
+    Headroom {
+        /// Which.
+        device: DeviceId,
+        /// What can be handed out there, in bytes.
+        headroom_bytes: u64,
+        /// All its memory, in bytes.
+        total_bytes: u64,
+    },
 }
 
 /// What follows from a step of the arbiter.
@@ -192,6 +229,8 @@ pub struct Outcome {
     pub acts: Vec<GpuAct>,
     /// Units that are to be stopped for a lease.
     pub leave: Vec<(UnitName, LeaseId)>,
+    /// Units that are to do something, and stay.
+    pub changes: Vec<(UnitName, Change)>,
     /// Units whose request stands otherwise than before.
     pub woken: Vec<UnitName>,
     /// Units whose request was refused.
@@ -211,8 +250,7 @@ pub struct Slot {
     pub measured_ms: u64,
     /// Whose each of its processes is, in their order.
     owners: Vec<Option<LeaseId>>,
-    /// What those without a lease had when that was last told.
-    foreign_told: u64,
+    told: news::Told,
 }
 
 /// The arbiter.
@@ -224,6 +262,8 @@ pub struct Arbiter {
     slots: BTreeMap<DeviceId, Slot>,
     /// It was measured at least once.
     seen: bool,
+    /// What was free of the machine's own memory when that was last measured, in bytes.
+    free_ram_bytes: Option<u64>,
     leases: BTreeMap<LeaseId, Lease>,
     keys: BTreeMap<(u32, String), LeaseId>,
     units: BTreeMap<UnitName, LeaseId>,
@@ -240,7 +280,9 @@ impl Arbiter {
     /// From what was recorded. `rebooted`: the machine was started since, so no holder lives.
     pub fn restore(book: Book, leases: Vec<Lease>, rebooted: bool) -> (Self, Outcome) {
         let mut arbiter = Self { book, ..Self::default() };
-        let mut fx = Outcome::default();
+        // Nobody of the machine's last life is alive: another process may have its number and its identity.
+        let forgotten = rebooted && !std::mem::take(&mut arbiter.book.ignored).is_empty();
+        let mut fx = Outcome { book: forgotten, ..Outcome::default() };
         for lease in leases {
             // Whoever waited has lost the connection that it waited on: it comes back by its key, or not at all. A unit
             // asks again by itself.
@@ -265,9 +307,16 @@ impl Arbiter {
                     }
                 }
             }
+            if lease.makes_room().is_some() {
+                // Whom it was for is looked at anew; it is asked again, if need be.
+                lease.asked = None;
+                lease.leaves_for = None;
+                fx.leases.insert(lease.id);
+            }
             arbiter.index(&lease);
             arbiter.leases.insert(lease.id, lease);
         }
+        arbiter.drop_lost_wakes(&mut fx);
         if !arbiter.leases.is_empty() {
             fx.acts.push(GpuAct::Measure);
         }
@@ -278,7 +327,7 @@ impl Arbiter {
         if let Some(key) = &lease.key {
             self.keys.insert((lease.owner, key.clone()), lease.id);
         }
-        if let Some(unit) = lease.unit().filter(|_| !lease.is_reclaimed()) {
+        if let Some(unit) = lease.unit().filter(|_| !lease.is_reclaimed() && lease.wakes.is_none()) {
             self.units.insert(unit.clone(), lease.id);
         }
     }
@@ -321,6 +370,7 @@ impl Arbiter {
     /// How often the devices are to be measured just now, in milliseconds; none: not at all.
     pub fn pace_ms(&self) -> Option<u64> {
         let pace = |lease: &Lease| match lease.state {
+            _ if lease.asked.is_some() => 250,
             LeaseState::Queued | LeaseState::Reserved | LeaseState::Draining | LeaseState::Reclaiming => 250,
             LeaseState::Starting | LeaseState::Expired => 1_000,
             LeaseState::Active | LeaseState::Parked | LeaseState::Quarantined => 5_000,
@@ -351,7 +401,8 @@ impl Arbiter {
                 | LeaseState::Gone => None,
             };
             let expires = lease.expires_ms.filter(|_| lease.is_granted());
-            at.into_iter().chain(expires).min()
+            let asked = lease.asked.map(|asked| asked.until_ms);
+            at.into_iter().chain(expires).chain(asked).min()
         };
         self.leases.values().filter_map(of).min()
     }
@@ -388,6 +439,7 @@ impl Arbiter {
             if lease.state.is_charged() && lease.shares.len() != lease.need().devices as usize {
                 return Err(format!("{}: {} devices of {}", lease.id, lease.shares.len(), lease.need().devices));
             }
+            self.check_ease(lease)?;
             if lease.bypassed > self.settings.bypass_limit {
                 return Err(format!("{}: passed over {} times", lease.id, lease.bypassed));
             }
@@ -400,8 +452,9 @@ impl Arbiter {
             let on = |lease: &&Lease| lease.shares.iter().any(|share| share.device == slot.device.id);
             let holders: Vec<&Lease> = self.leases.values().filter(|l| l.state.is_charged()).filter(on).collect();
             let live: Vec<&&Lease> = holders.iter().filter(|l| !l.is_reclaimed()).collect();
-            if let Some(alone) = live.iter().find(|l| l.need().is_alone())
-                && live.len() > 1
+            let awake = |l: &&&&Lease| l.awake.is_empty();
+            if let Some(alone) = live.iter().filter(awake).find(|l| l.need().is_alone())
+                && live.iter().filter(awake).count() > 1
             {
                 return Err(format!("{}: {} has it alone, and others are there", slot.device.id, alone.id));
             }

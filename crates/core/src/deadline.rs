@@ -138,8 +138,11 @@ impl Core {
     }
 
     fn watchdog_due(&mut self, now: Now, name: &UnitName, run: RunId, fx: &mut Effects) {
+        let asleep = self.is_asleep(name);
         let Some(unit) = self.units.get_mut(name) else { return };
         let Some((seen_ms, period_ms)) = unit.watchdog else { return };
+        // Nobody says anything in their sleep.
+        let seen_ms = if asleep { now.boot_ms } else { seen_ms };
         let due_ms = seen_ms.saturating_add(period_ms);
         if due_ms > now.boot_ms {
             self.schedule(due_ms, name, run, Timer::Watchdog);

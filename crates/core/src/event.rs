@@ -13,7 +13,7 @@ use wharf_model::{
 
 use crate::{
     GpuAsk, GpuFact, Saved,
-    arbiter::{Book, GpuAct, GpuNotice, Lease},
+    arbiter::{Book, Change, GpuAct, GpuNotice, Lease},
 };
 
 /// The time of a step. The core has no clock of its own.
@@ -239,6 +239,17 @@ pub enum Fact {
         /// The unit.
         unit: UnitName,
     },
+    /// The run has done what it was asked to do with its GPU memory, or could not.
+    Changed {
+        /// The unit.
+        unit: UnitName,
+        /// The run.
+        run: RunId,
+        /// What it was asked.
+        change: Change,
+        /// Whether it has.
+        result: Result<(), Failure>,
+    },
     /// Nobody has used the run for the time that its policy gives.
     Unused {
         /// The unit.
@@ -305,6 +316,15 @@ pub enum Event {
 /// What is to be done in the world. Its result comes back as a fact.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Act {
+    /// Have the run put its GPU memory away, or fetch it again. Answered by `Changed`.
+    Change {
+        /// The unit.
+        unit: UnitName,
+        /// The run.
+        run: RunId,
+        /// What.
+        change: Change,
+    },
     /// Install or build. Answered by `Placed`.
     Place {
         /// The unit.

@@ -34,8 +34,16 @@ impl Core {
                     }
                 }
             }
+            Fact::Changed { unit, run, change, result } => {
+                if self.of_run(&unit, run, fx).is_some() {
+                    let outcome = self.arbiter.changed(now, &unit, change, result);
+                    self.absorb(now, outcome, fx);
+                }
+            }
             Fact::Probed { unit, run, health } => {
                 if self.of_run(&unit, run, fx).is_some() {
+                    let asleep = self.is_asleep(&unit) && !health.is_ready();
+                    let health = if asleep { Health::healthy("it sleeps: its GPU memory is put away") } else { health };
                     self.probed(now, &unit, run, health, fx);
                 }
             }

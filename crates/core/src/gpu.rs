@@ -6,13 +6,13 @@
 
 use serde::{Deserialize, Serialize};
 use wharf_model::{
-    DeviceId, ErrorKind, Failure, GpuRequest, Holder, Inventory, LeaseId, LeaseState, OpKind, Preempt, RunId, Taint,
-    UnitName, Want,
+    DeviceId, Enforced, ErrorKind, Failure, GpuRequest, Holder, Inventory, LeaseId, LeaseState, OpKind, Preempt, RunId,
+    Taint, UnitName, Want,
 };
 
 use crate::{
-    Core, Effects, Life, Now, Record, Ticket, Timer,
-    arbiter::{Hint, Outcome, Terms},
+    Act, Core, Effects, FoundRun, Life, Now, Record, Ticket, Timer,
+    arbiter::{GpuAct, Hint, Outcome, Terms},
     needs::Needs,
     unit::Step,
 };
@@ -34,6 +34,10 @@ pub enum GpuAsk {
     KeepFree { device: DeviceId, bytes: u64 },
     Taint { device: DeviceId, taint: Option<Taint> },
     Pin { lease: LeaseId, for_ms: u64 },
+    Park { lease: LeaseId, epoch: Option<u64>, keeps_bytes: Option<u64> },
+    Unpark { lease: LeaseId, epoch: Option<u64>, wait_ms: Option<u64> },
+    Adopt { owner: u32, holder: Holder, vram_bytes: Option<u64>, evictable: bool },
+    Ignore { pid: i32, identity: u64, ignored: bool },
 }
 
 /// News of devices and their users.
@@ -45,6 +49,12 @@ pub enum GpuFact {
     HolderGone(LeaseId),
     /// So many requests are open at a unit's ports.
     Busy(UnitName, u32),
+    /// Somebody wants to use a unit that may sleep.
+    Wanted(UnitName),
+    /// A process that was ignored is gone: its number, and which one of that number.
+    IgnoredGone(i32, u64),
+    /// By what a unit's present run is kept to what it declared.
+    Limited(UnitName, Enforced),
 }
 
 impl Core {
@@ -66,6 +76,21 @@ impl Core {
             GpuAsk::KeepFree { device, bytes } => (LeaseId::default(), arbiter.keep_free(now, &device, bytes)),
             GpuAsk::Taint { device, taint } => (LeaseId::default(), arbiter.taint(now, &device, taint)),
             GpuAsk::Pin { lease, for_ms } => (lease, arbiter.pin(now, lease, for_ms)),
+            GpuAsk::Park { lease, epoch, keeps_bytes } => (lease, arbiter.park(now, lease, epoch, keeps_bytes)),
+            GpuAsk::Unpark { lease, epoch, wait_ms } => {
+                let outcome = arbiter.unpark(now, Some(ticket), lease, epoch, wait_ms);
+                self.absorb(now, outcome, fx);
+                return;
+            }
+            GpuAsk::Adopt { owner, holder, vram_bytes, evictable } => {
+                let (mut outcome, result) = arbiter.adopt(now, owner, holder, vram_bytes, evictable);
+                outcome.answers.push((ticket, result));
+                self.absorb(now, outcome, fx);
+                return;
+            }
+            GpuAsk::Ignore { pid, identity, ignored } => {
+                (LeaseId::default(), arbiter.ignore(now, pid, identity, ignored))
+            }
         };
         outcome.answers.push((ticket, result.map(|()| of)));
         self.absorb(now, outcome, fx);
@@ -73,11 +98,40 @@ impl Core {
 
     pub(crate) fn on_gpu_fact(&mut self, now: Now, fact: GpuFact, fx: &mut Effects) {
         let outcome = match fact {
-            GpuFact::Measured(inventory) => self.arbiter.measured(now, &inventory),
+            GpuFact::Measured(inventory) => {
+                let outcome = self.arbiter.measured(now, &inventory);
+                self.absorb(now, outcome, fx);
+                self.adopt_runs(now, fx);
+                return;
+            }
             GpuFact::HolderGone(lease) => self.arbiter.holder_gone(now, lease),
             GpuFact::Busy(unit, requests) => self.arbiter.unit_hint(now, &unit, Hint::Busy(requests)),
+            GpuFact::Wanted(unit) => self.arbiter.unit_wanted(now, &unit, None),
+            GpuFact::IgnoredGone(pid, identity) => self.arbiter.ignored_gone(pid, identity),
+            GpuFact::Limited(unit, by) => self.arbiter.limited(&unit, by),
         };
         self.absorb(now, outcome, fx);
+    }
+
+    /// A run was found alive that wants a GPU by its policy, and whose lease nobody knows: once it is seen on a device it
+    /// has one again.
+    pub(crate) fn look_for_its_gpu(&self, name: &UnitName, found: &FoundRun, fx: &mut Effects) {
+        let wants = self.units.get(name).is_some_and(|unit| unit.policy.gpu.is_some());
+        if wants && matches!(found, FoundRun::Alive { .. }) && self.arbiter.of_unit(name).is_none() {
+            fx.gpu_acts.push(GpuAct::Measure);
+        }
+    }
+
+    /// Runs that live and want a GPU by their policy, and whose lease nobody knows: the journal that had it was lost.
+    fn adopt_runs(&mut self, now: Now, fx: &mut Effects) {
+        let lives = |unit: &&crate::Unit| matches!(unit.life, Life::Starting { pid: Some(_), .. } | Life::Up { .. });
+        let lacks = |unit: &&crate::Unit| unit.policy.gpu.is_some() && self.arbiter.of_unit(&unit.name).is_none();
+        let of = |unit: &crate::Unit| Some((unit.name.clone(), unit.policy.gpu.clone()?));
+        let found: Vec<_> = self.units.values().filter(lives).filter(lacks).filter_map(of).collect();
+        for (name, request) in found {
+            let outcome = self.arbiter.adopt_unit(now, &name, &request);
+            self.absorb(now, outcome, fx);
+        }
     }
 
     pub(crate) fn gpu_due(&mut self, now: Now, fx: &mut Effects) {
@@ -109,6 +163,21 @@ impl Core {
                 unit.evicted = Some(by);
             }
             self.woken.push(unit);
+        }
+        for (unit, change) in outcome.changes {
+            let run = self.units.get(&unit).and_then(|unit| match unit.life {
+                Life::Up { run, .. } => Some(run),
+                Life::Idle
+                | Life::Starting { .. }
+                | Life::Backoff { .. }
+                | Life::Blocked { .. }
+                | Life::Waiting { .. }
+                | Life::Failed { .. }
+                | Life::Stopping { .. }
+                | Life::Unknown { .. } => None,
+            });
+            // Whoever is not up ends, or tells again that it is ready.
+            fx.acts.extend(run.map(|run| Act::Change { unit, run, change }));
         }
         for (unit, failure) in outcome.refused {
             fx.touched.insert(unit.clone());
@@ -160,6 +229,10 @@ impl Core {
     fn gpu_refused(&mut self, now: Now, name: &UnitName, failure: Failure, fx: &mut Effects) {
         let Some(unit) = self.units.get_mut(name) else { return };
         if unit.life.run().is_some() {
+            let starts = unit.op.as_ref().is_some_and(|op| matches!(op.steps.front(), Some(Step::Start { .. })));
+            if starts && self.is_asleep(name) {
+                self.fail(now, name, on_the_service_socket(failure), fx);
+            }
             return;
         }
         let failure = on_the_service_socket(failure);
@@ -205,6 +278,17 @@ impl Core {
         }
     }
 
+    /// It runs, and its memory is put away: it cannot be used, and is not expected to answer.
+    pub(crate) fn is_asleep(&self, name: &UnitName) -> bool {
+        self.arbiter.of_unit(name).is_some_and(crate::arbiter::Lease::is_asleep)
+    }
+
+    /// Somebody waits for a unit that sleeps.
+    pub(crate) fn wake(&mut self, now: Now, name: &UnitName, fx: &mut Effects) {
+        let outcome = self.arbiter.unit_wanted(now, name, Some(0));
+        self.absorb(now, outcome, fx);
+    }
+
     /// The unit's run is ready.
     pub(crate) fn gpu_ready(&mut self, now: Now, name: &UnitName, fx: &mut Effects) {
         if self.arbiter.of_unit(name).is_some() {
@@ -214,40 +298,7 @@ impl Core {
     }
 }
 
-/// The sixteen methods of a service know nine kinds of failure: what is about GPUs is told with the nearest of them,
-/// and keeps its own word in its data.
+/// The sixteen methods of a service know nine kinds of failure: what is about GPUs is told with the nearest of them.
 fn on_the_service_socket(failure: Failure) -> Failure {
-    let kind = match failure.kind {
-        ErrorKind::GpuBusy
-        | ErrorKind::GpuPinned
-        | ErrorKind::ForeignHolds
-        | ErrorKind::WouldWait
-        | ErrorKind::Quota
-        | ErrorKind::DrainRefused => ErrorKind::Conflict,
-        ErrorKind::QueueTimeout => ErrorKind::Timeout,
-        ErrorKind::Infeasible | ErrorKind::DeviceTainted | ErrorKind::ProbeStale | ErrorKind::ReclaimFailed => {
-            ErrorKind::Precondition
-        }
-        ErrorKind::NotFound
-        | ErrorKind::Conflict
-        | ErrorKind::PortTaken
-        | ErrorKind::Timeout
-        | ErrorKind::Permission
-        | ErrorKind::ServiceFailed
-        | ErrorKind::InstallFailed
-        | ErrorKind::Precondition
-        | ErrorKind::Storage
-        | ErrorKind::InvalidParams
-        | ErrorKind::StaleEpoch
-        | ErrorKind::LeaseDenied
-        | ErrorKind::PortConflict
-        | ErrorKind::RangeExhausted
-        | ErrorKind::DuplicateListener
-        | ErrorKind::Intruder
-        | ErrorKind::NotEvictable
-        | ErrorKind::EphemeralOverlap
-        | ErrorKind::StalePortEpoch
-        | ErrorKind::Internal => failure.kind,
-    };
-    Failure { kind, ..failure }
+    Failure { kind: failure.kind.nearest(), ..failure }
 }

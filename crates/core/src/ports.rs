@@ -1,4 +1,4 @@
-//! Who may have which port: what is declared, what is leased, what is reserved, and what differs from that.
+//! Who may have which port: what is declared, written down, leased or reserved, and what differs from that.
 //!
 //! ```text
 //!   lease ──> the same key again: the same lease, a new epoch where the holder is another
@@ -19,7 +19,7 @@ mod terms;
 #[cfg(test)]
 mod tests;
 
-pub use drift::{Declared, Drift, Observed, Owner, drift};
+pub use drift::{Declared, Observed, Owner, Said, drift};
 pub use ledger::Ledger;
 pub use range::{Lint, Ranges, Span};
 pub use terms::{Claim, Outside, PortLease, Row, Terms, Want};

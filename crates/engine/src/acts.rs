@@ -8,7 +8,8 @@ use std::{
     time::Duration,
 };
 
-use wharf_core::{Act, Effects, Fact, FoundRun, Life, Removal, Saved, Unit};
+use futures_util::FutureExt;
+use wharf_core::{Act, Effects, Fact, FoundRun, Life, Removal, Saved, Unit, arbiter::Change};
 use wharf_model::{ErrorKind, Exit, Failure, Health, Installed, Phase, RunId, Signal, UnitName};
 use wharf_runtime::{
     Credentials,
@@ -18,7 +19,7 @@ use wharf_runtime::{
 };
 use wharf_services::{Context, Wanted};
 
-use crate::{defer, engine::Shared, hearing, strangers};
+use crate::{clear, defer, engine::Shared, fit, gpus, hearing, strangers};
 
 /// In a run's folder: the unit as it was when the run began.
 pub const UNIT_FILE: &str = "unit.json";
@@ -45,6 +46,7 @@ pub fn unit_of(act: &Act) -> &UnitName {
         | Act::Kill { unit, .. }
         | Act::Look { unit, .. }
         | Act::PostStart { unit, .. }
+        | Act::Change { unit, .. }
         | Act::Forget { unit, .. }
         | Act::Remove { unit, .. } => unit,
     }
@@ -59,6 +61,7 @@ fn run_of(act: &Act) -> Option<RunId> {
         | Act::Kill { run, .. }
         | Act::Look { run, .. }
         | Act::PostStart { run, .. }
+        | Act::Change { run, .. }
         | Act::Forget { run, .. } => Some(*run),
         Act::Place { .. } | Act::Remove { .. } => None,
     }
@@ -76,6 +79,7 @@ pub fn boot(shared: &Arc<Shared>, first: &Effects, mut left_over: Vec<(UnitName,
         | Act::Terminate { .. }
         | Act::Kill { .. }
         | Act::PostStart { .. }
+        | Act::Change { .. }
         | Act::Forget { .. }
         | Act::Remove { .. } => None,
     };
@@ -135,7 +139,7 @@ pub fn begin(shared: &Arc<Shared>, act: Act, unit: Option<&Unit>) {
         Act::Place { unit: name, op, version, reset, build } => {
             let Some(cx) = cx else { return };
             tasks.spawn(async move {
-                let want = Wanted { version, reset };
+                let want = Wanted { version, reset, ..Wanted::default() };
                 let result = unbroken(&name, place(&shared, &cx, &want, build)).await;
                 shared.tell(Fact::Placed { unit: name, op, result });
             });
@@ -169,6 +173,16 @@ pub fn begin(shared: &Arc<Shared>, act: Act, unit: Option<&Unit>) {
         Act::Look { unit: name, run } => {
             tasks.spawn(async move { look(&shared, name, run).await });
         }
+        Act::Change { unit: name, run, change } => {
+            let Some(cx) = cx else { return };
+            tasks.spawn(async move {
+                let result = unbroken(&name, put_away(&shared, &cx, change)).await;
+                if let Err(failure) = &result {
+                    tracing::warn!("{name} could not {}: {failure}", change.word());
+                }
+                shared.tell(Fact::Changed { unit: name, run, change, result });
+            });
+        }
         Act::PostStart { unit: name, .. } => {
             let Some(cx) = cx else { return };
             tasks.spawn(async move {
@@ -198,8 +212,7 @@ fn not_known(unit: &UnitName) -> Failure {
 }
 
 /// A service's code that panics is a failure like another: whoever waits for its fact gets one.
-async fn unbroken<T>(unit: &UnitName, deed: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
-    use futures_util::FutureExt;
+pub async fn unbroken<T>(unit: &UnitName, deed: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
     std::panic::AssertUnwindSafe(deed).catch_unwind().await.unwrap_or_else(|_| {
         Err(Failure::new(ErrorKind::Internal, format!("the code of {unit} panicked"))
             .hint("the daemon's log says where"))
@@ -208,6 +221,7 @@ async fn unbroken<T>(unit: &UnitName, deed: impl Future<Output = Result<T, Failu
 
 async fn place(shared: &Shared, cx: &Context, want: &Wanted, build: bool) -> Result<Option<Installed>, Failure> {
     let service = shared.service(&cx.unit).map_err(|_| not_known(&cx.unit))?.clone();
+    fit::machine(shared, cx).await?;
     shared.layout.create_unit(&cx.unit)?;
     if build {
         return service.build(cx, want).await.map(|built| built.installed);
@@ -237,6 +251,7 @@ async fn launch(shared: &Arc<Shared>, unit: Unit, mut cx: Context, run: RunId) {
         Ok((pid, live)) => {
             tracing::info!("Started {name} with PID {pid}{}", ports_text(&cx.ports));
             remember_beside(shared, &unit, run, &cx.ports);
+            gpus::limit(shared, &name, cx.vram, &live);
             shared.tell(Fact::Launched { unit: name.clone(), run, pid, ports: cx.ports });
             hearing::begin(shared, &name, run, &live);
             watch(shared, name, run, live).await;
@@ -248,6 +263,7 @@ async fn launch(shared: &Arc<Shared>, unit: Unit, mut cx: Context, run: RunId) {
             if let Some(live) = shared.hands.live(run) {
                 live.kill_all();
                 live.emptied().await;
+                clear::up(shared.clone(), name.clone(), run).await;
             }
             tracing::warn!("{name} was not started: {failure}");
             shared.tell(Fact::NotLaunched { unit: name.clone(), run, failure: failure.about(&name) });
@@ -278,6 +294,7 @@ async fn make_run(shared: &Arc<Shared>, unit: &Unit, cx: &mut Context) -> Result
     let service = shared.service(&unit.name).map_err(|_| not_known(&unit.name))?.clone();
     shared.layout.create_unit(&unit.name)?;
     shared.strangers.gone(&unit.name).await?;
+    fit::gpus(shared, cx).await?;
     defer::to_others(cx).await?;
     let knocked = shared.doorman.make_way(&unit.name).await;
     // Before its ports are tried: the public ones are ours.
@@ -286,7 +303,8 @@ async fn make_run(shared: &Arc<Shared>, unit: &Unit, cx: &mut Context) -> Result
     cx.ports = BTreeMap::new();
     if !unit.wishes.is_empty() {
         let (ports_for, chooser) = (unit.clone(), shared.clone());
-        let chosen = tokio::task::spawn_blocking(move || choose_ports(&chooser, &ports_for));
+        let are_its_own = service.runs_already(cx).await?;
+        let chosen = tokio::task::spawn_blocking(move || choose_ports(&chooser, &ports_for, are_its_own));
         cx.ports = chosen.await.map_err(|e| Failure::new(ErrorKind::Internal, e.to_string()))??;
     }
     let sockets = open_ports(shared, unit, &cx.ports, knocked).await?;
@@ -300,14 +318,25 @@ async fn make_run(shared: &Arc<Shared>, unit: &Unit, cx: &mut Context) -> Result
     Ok((made.pid, live))
 }
 
+/// GPU memory is put away, or fetched again, by the service's code. How long that may take the arbiter knows.
+async fn put_away(shared: &Shared, cx: &Context, change: Change) -> Result<(), Failure> {
+    let service = shared.service(&cx.unit).map_err(|_| not_known(&cx.unit))?.clone();
+    match change {
+        Change::Downsize { to_bytes } => service.downsize(cx, to_bytes).await,
+        Change::Park { .. } => service.park(cx).await,
+        Change::Wake => service.wake(cx).await,
+    }
+}
+
 /// A program of the policy, run to its end beside the unit.
 async fn hook(cx: &Context, argv: &[String]) -> Result<(), Failure> {
     let Some((program, args)) = argv.split_first() else { return Ok(()) };
     cx.run(program.as_str()).args(args).success().await.map(drop)
 }
 
-/// Every port is tried by a real bind before anything is started, and is nobody else's by the ledger.
-fn choose_ports(shared: &Shared, unit: &Unit) -> Result<BTreeMap<String, u16>, Failure> {
+/// Every port is tried by a real bind before anything is started, unless what listens there is its own, and is nobody
+/// else's by the ledger.
+fn choose_ports(shared: &Shared, unit: &Unit, are_its_own: bool) -> Result<BTreeMap<String, u16>, Failure> {
     let mut desk = shared.ports.choosing();
     let world = shared.world.load();
     let mut promised: BTreeSet<u16> = world
@@ -319,15 +348,15 @@ fn choose_ports(shared: &Shared, unit: &Unit) -> Result<BTreeMap<String, u16>, F
     let mut chosen = BTreeMap::new();
     for (port, wish) in &unit.wishes {
         let sticky = || {
-            let kept = unit.ports.get(port).copied().filter(|n| desk.leased(*n).is_none());
+            let kept = unit.ports.get(port).copied().filter(|n| desk.promised(&unit.name, *n).is_none());
             kept.filter(|n| shared.doorman.holds(&unit.name, *n) || ports::check(*n).is_ok())
         };
         let number = match wish {
             Some(number) if shared.doorman.holds(&unit.name, *number) => *number,
             Some(number) => {
-                desk.leased(*number).map_or(Ok(()), Err)?;
-                ports::check(*number)
-                    .map_err(|holder| desk.known(shared, &holder, holder.failure(&unit.name, port)))?;
+                desk.promised(&unit.name, *number).map_or(Ok(()), Err)?;
+                let tried = if are_its_own { Ok(()) } else { ports::check(*number) };
+                tried.map_err(|holder| desk.known(shared, &holder, holder.failure(&unit.name, port)))?;
                 *number
             }
             None => match sticky() {
@@ -354,9 +383,11 @@ async fn watch(shared: &Arc<Shared>, unit: UnitName, run: RunId, live: LiveRun) 
     };
     // As a rule nothing is left beside it: then its end is one piece of news, not two.
     let _ = tokio::time::timeout(LEFT_OVER_WAIT, live.emptied()).await;
+    let mut clear = Box::pin(clear::up(shared.clone(), unit.clone(), run));
+    let is_clear = live.is_empty() && clear.as_mut().now_or_never().is_some();
     let silent = fs::metadata(shared.layout.log(&unit, run)).is_ok_and(|log| log.len() == 0);
     let last_words = if silent { vec![] } else { last_words(shared.layout.logs(&unit), run).await };
-    let (empty, exit) = (known.is_some() && live.is_empty(), known.clone().unwrap_or(Exit::Unknown));
+    let (empty, exit) = (known.is_some() && is_clear, known.clone().unwrap_or(Exit::Unknown));
     shared.tell(Fact::Exited { unit: unit.clone(), run, exit, empty, last_words });
     let learn = async {
         let exit = live.exit_known().await;
@@ -366,6 +397,9 @@ async fn watch(shared: &Arc<Shared>, unit: UnitName, run: RunId, live: LiveRun) 
     let is_known = known.is_some() || tokio::time::timeout(LATE_CODE_WAIT, &mut learn).await.is_ok();
     if !empty {
         live.emptied().await;
+        if !is_clear {
+            clear.await;
+        }
         shared.tell(Fact::Emptied { unit: unit.clone(), run });
     }
     if !is_known {
@@ -435,6 +469,14 @@ async fn look(shared: &Arc<Shared>, unit: UnitName, run: RunId) {
         Found::Ended(exit) => (FoundRun::Ended { exit }, None),
         Found::NeverStarted => (FoundRun::NeverStarted, None),
     };
+    let mut clear = Box::pin(clear::up(shared.clone(), unit.clone(), run));
+    let told = match told {
+        // With the machine everything outside has ended too, or was begun anew by others.
+        FoundRun::Ended { exit } if exit != Exit::HostRebooted && clear.as_mut().now_or_never().is_none() => {
+            FoundRun::Draining { exit }
+        }
+        FoundRun::Alive { .. } | FoundRun::Draining { .. } | FoundRun::Ended { .. } | FoundRun::NeverStarted => told,
+    };
     tracing::info!(
         "{unit}: run {run} is {}",
         match &told {
@@ -451,14 +493,18 @@ async fn look(shared: &Arc<Shared>, unit: UnitName, run: RunId) {
     }
     let drains = matches!(told, FoundRun::Draining { .. });
     shared.tell(Fact::Found { unit: unit.clone(), run, found: told });
-    let Some(live) = live else { return };
     let shared = shared.clone();
     shared.tasks.clone().spawn(async move {
-        if drains {
-            live.emptied().await;
-            shared.tell(Fact::Emptied { unit, run });
-        } else {
-            watch(&shared, unit, run, live).await;
+        match live {
+            Some(live) if !drains => watch(&shared, unit, run, live).await,
+            live if drains => {
+                if let Some(live) = live {
+                    live.emptied().await;
+                }
+                clear.await;
+                shared.tell(Fact::Emptied { unit, run });
+            }
+            Some(_) | None => {}
         }
     });
 }
@@ -477,6 +523,11 @@ fn remove_tree(path: &Path) -> io::Result<()> {
     }
 }
 
+/// Its files are there, whatever service placed them.
+fn is_placed_below(unit: &Unit, folder: &Path) -> bool {
+    unit.installed.as_ref().is_some_and(|placed| placed.path.starts_with(folder))
+}
+
 /// Removes what a delete takes along. What others use stays.
 fn remove(shared: &Shared, name: &UnitName, removal: Removal) -> Result<(), Failure> {
     let gone = |path: PathBuf| {
@@ -492,7 +543,7 @@ fn remove(shared: &Shared, name: &UnitName, removal: Removal) -> Result<(), Fail
         .world
         .load()
         .values()
-        .any(|other| other.name != *name && other.name.service() == name.service() && other.installed.is_some());
+        .any(|other| other.name != *name && is_placed_below(other, &shared.layout.store().join(name.service())));
     if removal.binaries && !used_by_another {
         let store = shared.layout.store();
         let doomed = store.join(".staging").join(format!("gone-{}-{}", name.service(), std::process::id()));

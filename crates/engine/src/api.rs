@@ -8,12 +8,12 @@ use tokio::sync::broadcast::error::RecvError;
 use wharf_api::*;
 use wharf_core::{Ask, Goal, Removal, Unit};
 use wharf_model::{ErrorKind, Failure, Health, Operation, Phase, UnitName};
-use wharf_services::{PortChoice, Service};
+use wharf_services::{PortChoice, Service, described};
 
 use crate::{
     acts,
     engine::Engine,
-    names, redaction,
+    fit, names, redaction,
     report::{self, now_seconds, seconds},
     turn, verify,
 };
@@ -22,7 +22,7 @@ type Answer<T> = Result<T, Failure>;
 
 impl Engine {
     fn service(&self, name: &UnitName) -> Answer<Arc<dyn Service>> {
-        self.shared.service(name).cloned()
+        self.shared.service(name)
     }
 
     /// What takes new room on the disk is refused while the reserve is gone.
@@ -80,7 +80,7 @@ impl Engine {
     pub(crate) fn status_of(&self, name: &UnitName) -> Answer<Status> {
         match self.unit(name) {
             // A unit whose service this Wharf has lost is still a unit.
-            Some(unit) => Ok(report::status(&unit, self.shared.catalogue.get(name.service()).map(|s| &**s))),
+            Some(unit) => Ok(report::status(&unit, self.shared.catalogue.load().get(name.service()).map(|s| &**s))),
             None => {
                 let service = self.service(name)?;
                 if name.service() == "command" {
@@ -88,7 +88,11 @@ impl Engine {
                         .hint(format!("wharf run --name {} -- PROGRAM makes it", name.instance().unwrap_or("web")))
                         .about(name));
                 }
-                Ok(report::status_unmade(name, &*service))
+                if service.takes_manifests() {
+                    self.shared.manifests.knows(name)?;
+                }
+                let with = self.shared.manifests.parameters(name, &*service).unwrap_or_default();
+                Ok(report::status_unmade(name, &*service, &with))
             }
         }
     }
@@ -112,9 +116,10 @@ impl ServiceApi for Engine {
     async fn list(&self, _: &Caller, _: ListParams) -> Answer<Vec<ListRow>> {
         let world = self.world();
         let mut rows: Vec<ListRow> = world.values().map(|u| report::row(u)).collect();
-        for name in names::known_units(&self.shared.catalogue) {
+        let catalogue = self.shared.catalogue.load_full();
+        for name in names::known_units(&catalogue, &self.shared.manifests) {
             if !world.contains_key(&name)
-                && let Some(service) = self.shared.catalogue.get(name.service())
+                && let Some(service) = catalogue.get(name.service())
             {
                 let status = if service.needs_install() { Phase::NotInstalled } else { Phase::Stopped };
                 rows.push(ListRow { name, status, version_installed: None, healthy: None });
@@ -129,7 +134,7 @@ impl ServiceApi for Engine {
         let service = self.service(&p.name)?;
         let unit = self.unit_or_blank(&p.name)?;
         let log_file = self.log_file(&p.name);
-        let mut definition = service.facts();
+        let mut definition = described(&*service).await;
         definition.uses.retain(|other| *other != p.name.as_str());
         for wish in service.ports(&p.name, &Value::Null).unwrap_or_default() {
             // An instance has numbers of its own.
@@ -209,13 +214,17 @@ impl ServiceApi for Engine {
 
     async fn install(&self, caller: &Caller, p: InstallParams) -> Answer<Outcome<InstallReport>> {
         let service = self.service(&p.name)?;
-        let declared = Some(self.declare(&p.name, &*service, p.with, p.policy)?);
+        let with = self.with_manifest(&p.name, &*service, p.with).await?;
+        let declared = Some(self.declare(&p.name, &*service, with, p.policy)?);
         if p.mode == Mode::Source && service.facts().build.is_none() {
             return Err(Failure::new(ErrorKind::InstallFailed, format!("{} cannot be built from source", p.name))
                 .hint(format!("wharf install {} --mode download", p.name))
                 .about(&p.name));
         }
         self.with_room(&p.name, "install").await?;
+        if let Some(declared) = &declared {
+            self.place_beside(&*service, declared).await?;
+        }
         let began = Instant::now();
         let goal = match p.mode {
             Mode::Source => Goal::Build { version: p.version },
@@ -241,11 +250,18 @@ impl ServiceApi for Engine {
 
     async fn start(&self, caller: &Caller, p: StartParams) -> Answer<Outcome<StartReport>> {
         let service = self.service(&p.name)?;
-        if p.with.is_none() && p.policy.is_none() {
+        let with = self.with_manifest(&p.name, &*service, p.with).await?;
+        if with.is_none() && p.policy.is_none() {
             // A template without parameters is no unit: that is said before any field is missed.
             self.status_of(&p.name)?;
         }
-        let declared = Some(self.declare(&p.name, &*service, p.with, p.policy)?);
+        let declared = self.declare(&p.name, &*service, with, p.policy)?;
+        fit::can_start(&p.name, &*service)?;
+        self.make_needed(&declared.policy).await?;
+        if self.unit(&p.name).is_some_and(|unit| unit.is_placed()) {
+            self.place_beside(&*service, &declared).await?;
+        }
+        let declared = Some(declared);
         if let Some(asked) = &p.version {
             let unit = self.unit(&p.name);
             let placed = unit.as_ref().and_then(|u| u.installed.as_ref()).map(|i| i.version.as_str());

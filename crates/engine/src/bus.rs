@@ -282,7 +282,8 @@ impl Bus {
 
 fn is_wanted(params: &WatchParams, row: &EventRow) -> bool {
     let of_unit = params.units.is_empty() || row.unit.as_ref().is_some_and(|unit| params.units.contains(unit));
-    of_unit && (params.kinds.is_empty() || params.kinds.contains(&row.happened.kind()))
+    let of_port = params.ports.is_empty() || row.happened.is_of_port(&params.ports);
+    of_unit && of_port && (params.kinds.is_empty() || params.kinds.contains(&row.happened.kind()))
 }
 
 /// Where a reader is.

@@ -18,7 +18,10 @@ impl Engine {
         with: Option<Value>,
         policy: Option<Value>,
     ) -> Result<Declared, Failure> {
-        let (kept, changes) = self.unit(name).map(|u| (u.with.clone(), u.changes.clone())).unwrap_or_default();
+        let (kept, changes) = match self.unit(name) {
+            Some(unit) => (unit.with.clone(), unit.changes.clone()),
+            None => (Arc::new(self.shared.manifests.parameters(name, service).unwrap_or_default()), Arc::default()),
+        };
         let with = Arc::new(laid_over(&kept, with));
         service.params().check(&with).map_err(|f| f.about(name))?;
         let wishes: Wishes = service

@@ -1,15 +1,23 @@
 //! `discovery.*`: what is asked of the folders of this machine, and how often at a time.
 
-use std::{path::PathBuf, sync::Arc, thread, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    thread,
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use tokio::sync::{Semaphore, oneshot};
 use wharf_api::{
-    Caller,
-    rpc::discovery::{DiscoveryApi, ManifestRow, ScanError, ScanParams, ScanReport},
+    Caller, ListParams,
+    rpc::discovery::{DiscoveryApi, ManifestRow, OwnService, RescanReport, ScanError, ScanParams, ScanReport},
 };
 use wharf_model::{ErrorKind, Failure};
-use wharf_runtime::discovery::{self, DEEPEST, Fault, Found, Scan, USUAL_DEPTH};
+use wharf_runtime::{
+    discovery::{self, DEEPEST, Fault, Found, Scan, USUAL_DEPTH},
+    executables::Unusable,
+};
 
 use crate::engine::Engine;
 
@@ -59,6 +67,30 @@ impl DiscoveryApi for Engine {
             )
             .hint("is one of the folders on a network disk that is gone? `df FOLDER` says")),
         }
+    }
+
+    async fn rescan(&self, _: &Caller, _: ListParams) -> Result<RescanReport, Failure> {
+        let offer = &self.shared.catalogue;
+        let found = offer.look_again().await;
+        let manifests = report(self.shared.manifests.look_again().await?);
+        let text = |path: &Path| path.to_string_lossy().into_owned();
+        let own = |(name, path, summary): &(String, PathBuf, String)| OwnService {
+            name: name.clone(),
+            path: text(path),
+            summary: summary.clone(),
+        };
+        let error = |one: &Unusable| ScanError {
+            path: text(&one.path),
+            message: one.message.clone(),
+            hint: one.hint.clone(),
+            other_path: None,
+        };
+        Ok(RescanReport {
+            folder: text(offer.folder()),
+            services: found.services.iter().map(own).collect(),
+            manifests: manifests.manifests,
+            errors: found.unusable.iter().map(error).chain(manifests.errors).collect(),
+        })
     }
 }
 

@@ -30,7 +30,10 @@ use crate::{
     acts,
     audit::AuditLog,
     bus::Bus,
-    calendar, clearing, discovery, doorman, gpu, gpus, keeping, names,
+    calendar, clearing, discovery, doorman, fit, gpu, gpus, keeping,
+    manifests::{self, Manifests},
+    names,
+    offer::{self, Offer},
     ops::OpsLog,
     port, rpc,
     store::Store,
@@ -54,7 +57,7 @@ pub struct Settings {
 /// What the loop, its acts and its callers share. Readers never take a lock.
 pub struct Shared {
     pub layout: Layout,
-    pub catalogue: Catalogue,
+    pub catalogue: Offer,
     pub hands: Arc<RealHands>,
     pub launcher: Launcher,
     pub world: ArcSwap<World>,
@@ -87,6 +90,7 @@ pub struct Shared {
     /// The devices are to be measured now.
     pub measure: Notify,
     pub scans: discovery::Turns,
+    pub manifests: Manifests,
     pub strangers: Strangers,
     pub born: Instant,
 }
@@ -110,8 +114,8 @@ impl Shared {
     }
 
     /// The service of a unit.
-    pub fn service(&self, unit: &UnitName) -> Result<&Arc<dyn Service>, Failure> {
-        names::resolve(&self.catalogue, unit)
+    pub fn service(&self, unit: &UnitName) -> Result<Arc<dyn Service>, Failure> {
+        names::resolve(&self.catalogue.load(), &self.manifests, unit).cloned()
     }
 
     /// What a service is given for a unit as it is.
@@ -132,7 +136,9 @@ impl Shared {
             self.hands.clone(),
         );
         cx.starting = matches!(unit.life, wharf_core::Life::Starting { .. });
+        cx.beside = fit::beside(self, unit);
         cx.gpus = gpus::of(&self.gpus.load(), unit);
+        cx.vram = gpus::caps(&self.gpus.load(), unit);
         cx
     }
 }
@@ -227,6 +233,8 @@ impl Engine {
         let on_progress = move |unit: &UnitName, p: Progress| drop(told.send((unit.clone(), p)));
         let hands = RealHands::new(layout.clone(), launcher.clone(), own_binary, on_progress);
         hands.credentials().learn_again(core.units().map(|u| (u.name.clone(), u.policy.clone())));
+        let catalogue = Offer::recall(catalogue, &layout);
+        let manifests = Manifests::new(layout.services_dir());
         let world: World = core.units().map(|u| (u.name.clone(), Arc::new(u.clone()))).collect();
         let shared = Arc::new(Shared {
             layout,
@@ -253,11 +261,14 @@ impl Engine {
             gpu_sight: ArcSwap::default(),
             measure: Notify::new(),
             scans: discovery::Turns::default(),
+            manifests,
             strangers: Strangers::default(),
             born: Instant::now(),
         });
         rpc::tell_of_start(&shared);
         acts::boot(&shared, &first, left_over);
+        offer::keep(&shared);
+        manifests::keep(&shared);
         keeping::tell_of_units(&shared);
         calendar::keep(&shared);
         doorman::keep(&shared);
@@ -325,6 +336,11 @@ impl Engine {
     pub async fn answers(&self) -> bool {
         let (caller, answer) = oneshot::channel();
         self.shared.mail.send(Mail::Room(caller)).is_ok() && answer.await.is_ok()
+    }
+
+    /// Until every executable that no earlier daemon has heard was asked what it is.
+    pub async fn knows_its_services(&self) {
+        self.shared.catalogue.complete().await;
     }
 
     /// How often the state was published. For tests and metrics.

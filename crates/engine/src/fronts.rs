@@ -22,7 +22,10 @@ use std::{
 };
 
 use tokio::sync::Notify;
-use wharf_core::{Fact, GpuFact, Life, Unit, Wishes, arbiter::Arbiter};
+use wharf_core::{
+    Fact, GpuFact, Life, Unit, Wishes,
+    arbiter::{Arbiter, Lease},
+};
 use wharf_model::{ErrorKind, Failure, LeaseId, OnDemand, Policy, RunId, UnitName, Want};
 use wharf_runtime::front::{Counts, Front, Gate, Terms};
 
@@ -248,14 +251,20 @@ fn tend(shared: &Shared, unit: &Unit, arbiter: &Arbiter, of: &mut Watched) -> Op
         again(after);
     }
     let leaves = fronts.leaving().contains_key(&unit.name);
-    fronts.set(unit, |port| gate(unit, port, yields, leaves, now_ms));
+    let asleep = arbiter.of_unit(&unit.name).is_some_and(Lease::is_asleep);
+    fronts.set(unit, |port| gate(unit, port, yields, leaves || asleep, now_ms));
     let counts = fronts.counts(&unit.name)?;
     let open = counts.in_flight + if yields { 0 } else { counts.held };
     tell_busy(shared, unit, arbiter, u32::try_from(open).unwrap_or(u32::MAX), of);
-    if counts.held > 0 && unit.life == Life::Idle && unit.busy_with().is_none() {
+    let starts = unit.life == Life::Idle && unit.busy_with().is_none();
+    if counts.held > 0 && (starts || asleep) {
         if of.used_told.is_none_or(|told| told.elapsed() >= AGAIN) {
             of.used_told = Some(Instant::now());
-            shared.tell(Fact::Used { unit: unit.name.clone() });
+            if asleep {
+                let _ = shared.mail.send(Mail::Gpu(GpuFact::Wanted(unit.name.clone())));
+            } else {
+                shared.tell(Fact::Used { unit: unit.name.clone() });
+            }
         }
         again(AGAIN);
     } else {

@@ -6,17 +6,22 @@
 
 mod account;
 mod acquire;
+mod ease;
 mod explain;
 mod leave;
 mod rights;
 mod rows;
+mod strangers;
 
 pub use rows::Sight;
 
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use wharf_api::{Caller, ServiceApi, StartParams, rpc::gpu::*};
+use wharf_api::{
+    Caller, ServiceApi, StartParams, WatchReport,
+    rpc::{event::EventApi, gpu::*},
+};
 use wharf_core::{
     GpuAsk,
     arbiter::{Arbiter, Hint},
@@ -224,7 +229,8 @@ impl GpuApi for Engine {
     async fn gpu_warmup(&self, caller: &Caller, p: WarmupParams) -> Result<Warmed, Failure> {
         // The same refusal as a plan's where it asks for nothing.
         self.planned(caller, PlanParams { unit: Some(p.unit.clone()), request: None })?;
-        let ran = self.unit(&p.unit).is_some_and(|unit| unit.life.is_ready());
+        let asleep = self.gpus().of_unit(&p.unit).is_some_and(wharf_core::arbiter::Lease::is_asleep);
+        let ran = !asleep && self.unit(&p.unit).is_some_and(|unit| unit.life.is_ready());
         let began = std::time::Instant::now();
         let start = StartParams {
             name: p.unit.clone(),
@@ -254,5 +260,25 @@ impl GpuApi for Engine {
 
     async fn gpu_clients(&self, _: &Caller, _: GpuListParams) -> Result<GpuClientList, Failure> {
         Ok(account::clients(&self.gpus(), &self.world(), turn::now().boot_ms))
+    }
+
+    async fn gpu_park(&self, caller: &Caller, p: ParkParams) -> Result<LeaseAck, Failure> {
+        self.park_gpu(caller, p).await
+    }
+
+    async fn gpu_unpark(&self, caller: &Caller, p: UnparkParams) -> Result<LeaseAck, Failure> {
+        self.unpark_gpu(caller, p).await
+    }
+
+    async fn gpu_adopt(&self, caller: &Caller, p: AdoptParams) -> Result<Adopted, Failure> {
+        self.adopt_gpu(caller, p).await
+    }
+
+    async fn gpu_ignore(&self, caller: &Caller, p: IgnoreParams) -> Result<IgnoreAck, Failure> {
+        self.ignore_gpu(caller, p).await
+    }
+
+    async fn gpu_watch(&self, caller: &Caller, p: GpuWatchParams) -> Result<WatchReport, Failure> {
+        EventApi::watch(self, caller, p.into()).await
     }
 }

@@ -13,6 +13,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     io,
     os::fd::OwnedFd,
+    path::Path,
     sync::Arc,
     time::Duration,
 };
@@ -22,8 +23,8 @@ use wharf_core::{
     GpuFact, Unit,
     arbiter::{Arbiter, GpuAct},
 };
-use wharf_model::{DeviceId, Holder, Inventory, LeaseId, Vendor};
-use wharf_runtime::launch::async_fd;
+use wharf_model::{DeviceId, Enforced, Holder, Inventory, LeaseId, UnitName, Vendor, VramCap};
+use wharf_runtime::launch::{LiveRun, async_fd, vram};
 use wharf_sys::pidfd;
 
 use crate::{engine::Shared, turn::Mail};
@@ -38,6 +39,43 @@ pub fn of(arbiter: &Arbiter, unit: &Unit) -> Option<Vec<(Vendor, DeviceId)>> {
     arbiter.slots().next()?;
     let lease = arbiter.of_unit(&unit.name).filter(|lease| lease.state.is_charged());
     Some(lease.map(|lease| devices(arbiter, lease.id)).unwrap_or_default())
+}
+
+/// What a unit's run may have of its devices' memory, where that is to be enforced.
+pub fn caps(arbiter: &Arbiter, unit: &Unit) -> Vec<VramCap> {
+    arbiter.of_unit(&unit.name).map(|lease| arbiter.caps(lease.id)).unwrap_or_default()
+}
+
+/// Tells by what a run that has just begun is kept to its caps. The kernel does that since before its first instruction;
+/// NVIDIA's driver has to be asked, which takes less than a program needs to open it.
+pub fn limit(shared: &Arc<Shared>, unit: &UnitName, caps: Vec<VramCap>, live: &LiveRun) {
+    if caps.is_empty() {
+        return;
+    }
+    let (shared, unit, cgroup) = (shared.clone(), unit.clone(), live.cgroup().map(Path::to_owned));
+    shared.tasks.clone().spawn(async move {
+        let by_driver: Vec<&VramCap> = caps.iter().filter(|cap| cap.keeper() == Enforced::Nvml).collect();
+        let by = match &cgroup {
+            Some(cgroup) if !by_driver.is_empty() => limited_by_driver(&shared, &unit, &by_driver, cgroup).await,
+            cgroup if vram::holds(&caps, cgroup.as_deref()) => Enforced::Dmem,
+            _ => Enforced::None,
+        };
+        if by == Enforced::None {
+            tracing::warn!("{unit}: nothing here keeps it to the memory of a GPU that it declared: it is watched");
+        }
+        let _ = shared.mail.send(Mail::Gpu(GpuFact::Limited(unit, by)));
+    });
+}
+
+/// On all of its devices, or it is not kept to anything that could be relied on.
+async fn limited_by_driver(shared: &Shared, unit: &UnitName, caps: &[&VramCap], cgroup: &Path) -> Enforced {
+    for cap in caps {
+        if let Err(why) = shared.eye.limit(cap, cgroup).await {
+            tracing::warn!("{unit}: its memory of {} could not be limited: {why}", cap.device);
+            return Enforced::None;
+        }
+    }
+    Enforced::Nvml
 }
 
 /// The devices of a lease, and who made them.
@@ -89,11 +127,14 @@ async fn measure(shared: Arc<Shared>) {
 
 async fn watch_holders(shared: Arc<Shared>) {
     let mut moved = shared.gpus_moved.subscribe();
-    let mut watches: BTreeMap<LeaseId, JoinHandle<()>> = BTreeMap::new();
+    let mut watches: BTreeMap<Watched, JoinHandle<()>> = BTreeMap::new();
     loop {
         let arbiter = shared.gpus.load_full();
-        watches.retain(|id, watch| {
-            let wanted = arbiter.lease(*id).is_some_and(|lease| !lease.is_reclaimed());
+        watches.retain(|watched, watch| {
+            let wanted = match watched {
+                Watched::Holder(id) => arbiter.lease(*id).is_some_and(|lease| !lease.is_reclaimed()),
+                Watched::Ignored(process) => arbiter.book().ignored.contains(process),
+            };
             if !wanted {
                 watch.abort();
             }
@@ -101,8 +142,13 @@ async fn watch_holders(shared: Arc<Shared>) {
         });
         for lease in arbiter.leases().filter(|lease| !lease.is_reclaimed() && !lease.main_gone) {
             if let Holder::Process { pid, identity, .. } = lease.holder {
-                watches.entry(lease.id).or_insert_with(|| watch(&shared, lease.id, pid, identity));
+                let watched = Watched::Holder(lease.id);
+                watches.entry(watched).or_insert_with(|| watch(&shared, watched, pid, identity));
             }
+        }
+        for (pid, identity) in arbiter.book().ignored.iter().copied() {
+            let watched = Watched::Ignored((pid, identity));
+            watches.entry(watched).or_insert_with(|| watch(&shared, watched, pid, identity));
         }
         if moved.changed().await.is_err() {
             return;
@@ -110,14 +156,25 @@ async fn watch_holders(shared: Arc<Shared>) {
     }
 }
 
-fn watch(shared: &Arc<Shared>, id: LeaseId, pid: i32, identity: u64) -> JoinHandle<()> {
+/// For what a process is watched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Watched {
+    Holder(LeaseId),
+    Ignored((i32, u64)),
+}
+
+fn watch(shared: &Arc<Shared>, watched: Watched, pid: i32, identity: u64) -> JoinHandle<()> {
     let shared = shared.clone();
     let process = pidfd::open_exact(pid, identity);
     shared.tasks.clone().spawn(async move {
         if let Err(e) = ended(process).await {
-            tracing::debug!("{id}: its holder {pid} cannot be watched: {e}");
+            tracing::debug!("{watched:?}: process {pid} cannot be watched: {e}");
         }
-        let _ = shared.mail.send(Mail::Gpu(GpuFact::HolderGone(id)));
+        let fact = match watched {
+            Watched::Holder(id) => GpuFact::HolderGone(id),
+            Watched::Ignored((pid, identity)) => GpuFact::IgnoredGone(pid, identity),
+        };
+        let _ = shared.mail.send(Mail::Gpu(fact));
     })
 }
 

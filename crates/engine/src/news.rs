@@ -62,6 +62,16 @@ fn of_gpu(notice: &GpuNotice, run_of: impl Fn(&UnitName) -> Option<RunId>) -> Ne
             let (lease, state, devices) = (*lease, *state, devices.clone());
             of_holder(holder, Happened::GpuLease { lease, holder: holder.label(), state, devices, why })
         }
+        GpuNotice::Asked { lease, holder, change, by } => {
+            let happened = Happened::GpuAsked {
+                lease: *lease,
+                holder: holder.label(),
+                r#do: change.word().into(),
+                to_bytes: change.keeps(),
+                by: by.clone(),
+            };
+            of_holder(holder, happened)
+        }
         GpuNotice::OverDeclared { lease, holder, device, declared_bytes, measured_bytes } => {
             let happened = Happened::GpuOverDeclared {
                 lease: *lease,
@@ -75,6 +85,14 @@ fn of_gpu(notice: &GpuNotice, run_of: impl Fn(&UnitName) -> Option<RunId>) -> Ne
         GpuNotice::Foreign { device, bytes, who } => {
             let happened = Happened::GpuForeign { device: device.clone(), bytes: *bytes, who: who.clone() };
             News { unit: None, run: None, happened }
+        }
+        GpuNotice::Leak { lease, holder, device, bytes } => {
+            let (lease, device, bytes) = (*lease, device.clone(), *bytes);
+            of_holder(holder, Happened::GpuLeak { lease, holder: holder.label(), device, bytes })
+        }
+        GpuNotice::Headroom { device, headroom_bytes, total_bytes } => {
+            let (device, headroom_bytes, total_bytes) = (device.clone(), *headroom_bytes, *total_bytes);
+            News { unit: None, run: None, happened: Happened::GpuHeadroomLow { device, headroom_bytes, total_bytes } }
         }
         GpuNotice::Device { device, what } => {
             News { unit: None, run: None, happened: Happened::GpuDevice { device: device.clone(), what: what.clone() } }

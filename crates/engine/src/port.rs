@@ -3,7 +3,9 @@
 mod check;
 mod desk;
 mod evict;
+mod hatch;
 mod look;
+mod register;
 mod rows;
 mod take;
 mod watch;
@@ -13,19 +15,21 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use async_trait::async_trait;
 use tokio::{task::spawn_blocking, time::Instant};
 use wharf_api::{
-    Caller, ListParams,
+    Caller, ListParams, WatchReport,
+    rpc::event::EventApi,
     rpc::port::{
-        PortApi, PortCheckParams, PortCheckRow, PortChecked, PortConfirmParams, PortConfirmed, PortDrift,
-        PortDriftParams, PortEvictParams, PortEvicted, PortFree, PortFreeParams, PortLeaseParams, PortLeaseRow,
-        PortLeased, PortLeases, PortList, PortListParams, PortRanges, PortReleaseParams, PortReleased, PortRenewParams,
-        PortRenewed, PortSpan, PortWhois, PortWhoisParams,
+        PortApi, PortCheckParams, PortCheckRow, PortChecked, PortConfirmParams, PortConfirmed, PortDeclareParams,
+        PortDeclared, PortDrift, PortDriftParams, PortEvictParams, PortEvicted, PortFree, PortFreeParams,
+        PortLeaseParams, PortLeaseRow, PortLeased, PortLeases, PortList, PortListParams, PortRanges, PortReleaseParams,
+        PortReleased, PortRenewParams, PortRenewed, PortSpan, PortUndeclareParams, PortUndeclared, PortWatchParams,
+        PortWhois, PortWhoisParams,
     },
 };
 use wharf_core::{
     Unit,
-    ports::{Outside, Owner, PortLease, Span},
+    ports::{Ledger, Outside, Owner, PortLease, Span},
 };
-use wharf_model::{ErrorKind, Failure, Protocol, UnitName};
+use wharf_model::{ErrorKind, Failure, Protocol};
 use wharf_runtime::ports::{self, Settings, Socket};
 
 use crate::{
@@ -61,10 +65,11 @@ fn protocols(one: Option<Protocol>) -> Vec<Protocol> {
 }
 
 /// Whose each port of a unit is.
-fn of_units(shared: &Shared, settings: &Settings) -> BTreeMap<(u16, Protocol), UnitName> {
+fn of_units(shared: &Shared, settings: &Settings) -> desk::OfUnits {
     let mut of_units = BTreeMap::new();
     for declared in look::declared(shared, settings) {
-        let place = (declared.port, declared.protocol);
+        let (protocol, port) = declared.place();
+        let place = (port, protocol);
         // Of several that declare it, the one that runs has it.
         if declared.is_up || !of_units.contains_key(&place) {
             of_units.insert(place, declared.unit);
@@ -89,12 +94,21 @@ pub fn advise(shared: &Shared, unit: &Unit, chosen: &BTreeMap<String, u16>) {
 impl Engine {
     fn port_lease_rows(&self) -> Vec<PortLeaseRow> {
         let boot_ms = turn::now().boot_ms;
-        self.shared.ports.leases().iter().map(|(lease, parked)| rows::lease(lease, *parked, boot_ms)).collect()
+        self.shared.ports.leases().iter().map(|(lease, kept)| rows::lease(lease, kept, boot_ms)).collect()
+    }
+
+    /// Nothing new is written on a full disk.
+    async fn has_room(&self, dry_run: bool, to_do: &str) -> Result<(), Failure> {
+        if dry_run || self.room().await {
+            return Ok(());
+        }
+        let text = format!("could not {to_do}: the disk of the state database is full");
+        Err(Failure::new(ErrorKind::Storage, text).hint("free some space"))
     }
 
     /// Who listens on a lease's ports now: its own, and everybody else.
     async fn listeners_of(&self, lease: &PortLease) -> Result<(Vec<Seen>, Vec<Seen>), Failure> {
-        let (id, protocol, numbers) = (lease.id, lease.protocol, lease.ports.clone());
+        let (id, protocol, numbers) = (lease.id, lease.terms.protocol, lease.ports.clone());
         beside(&self.shared, move |shared| {
             let wanted = |s: &Socket| s.protocol == protocol && numbers.contains(&s.local.port());
             let seen = View::of(shared, wanted)?.seen.into_iter();
@@ -109,7 +123,8 @@ impl PortApi for Engine {
     async fn port_list(&self, _: &Caller, p: PortListParams) -> Result<PortList, Failure> {
         beside(&self.shared, move |shared| {
             let view = View::of(shared, |_| true)?;
-            Ok(PortList { ports: rows::list(&view, &p) })
+            let here = register::this_machine(&shared.layout);
+            Ok(PortList { ports: rows::list(&view, &look::uses(shared), &here, &p) })
         })
         .await
     }
@@ -148,7 +163,12 @@ impl PortApi for Engine {
                 let text = format!("there is no range for {purpose:?}");
                 return Err(Failure::new(ErrorKind::InvalidParams, text).hint("`wharf ports ranges` has the table"));
             }
-            let is_ours = |port| shared.ports.see(|ledger| ledger.at(p.protocol, port).is_some());
+            let is_ours = |port| {
+                let has = |ledger: &Ledger| {
+                    ledger.at(p.protocol, port).is_some() || ledger.entry_at(p.protocol, port).is_some()
+                };
+                shared.ports.see(has)
+            };
             let is_free = |port: &u16| {
                 ranges.reserved(*port).is_none()
                     && !units.contains_key(&(*port, p.protocol))
@@ -167,24 +187,37 @@ impl PortApi for Engine {
         .await
     }
 
+    async fn port_declare(&self, caller: &Caller, p: PortDeclareParams) -> Result<PortDeclared, Failure> {
+        let uid = caller.peer.uid;
+        self.has_room(p.dry_run, "write a port down").await?;
+        let (declared, unsaved) = beside(&self.shared, move |shared| register::declare(shared, uid, p)).await?;
+        unsaved.durable().await?;
+        Ok(declared)
+    }
+
+    async fn port_undeclare(&self, caller: &Caller, p: PortUndeclareParams) -> Result<PortUndeclared, Failure> {
+        let uid = caller.peer.uid;
+        let struck = |ledger: &mut Ledger| ledger.undeclare(&p.service, p.port_name.as_deref(), uid);
+        let (entries, unsaved) = self.shared.ports.change(&self.shared, struck)?;
+        unsaved.durable().await?;
+        Ok(PortUndeclared { entries })
+    }
+
     async fn port_lease(&self, caller: &Caller, p: PortLeaseParams) -> Result<PortLeased, Failure> {
-        let terms = take::terms(caller, &p)?;
-        if !p.dry_run && !self.room().await {
-            let text = "could not lease a port: the disk of the state database is full";
-            return Err(Failure::new(ErrorKind::Storage, text).hint("free some space"));
-        }
-        let (lease, unsaved, ranges) = beside(&self.shared, move |shared| {
+        let (terms, dry_run) = (take::terms(caller, &p)?, p.dry_run);
+        self.has_room(p.dry_run, "lease a port").await?;
+        let (lease, socket, unsaved, ranges) = beside(&self.shared, move |shared| {
             let settings = Settings::read(&shared.layout.ports_file())?;
             let ranges = look::ranges(&settings);
             let terms = take::within(terms, &p, &ranges)?;
             let units = of_units(shared, &settings);
             let (lease, unsaved) = shared.ports.take(shared, &terms, &ranges, &units, p.dry_run)?;
-            Ok((lease, (unsaved, p.dry_run), ranges))
+            let socket = shared.ports.keeping(lease.id).socket.filter(|_| !p.dry_run);
+            Ok((lease, socket, unsaved, ranges))
         })
         .await?;
-        let (unsaved, dry_run) = unsaved;
         unsaved.durable().await?;
-        Ok(take::leased(&lease, dry_run, &ranges))
+        Ok(take::leased(&lease, socket, dry_run, &ranges))
     }
 
     async fn port_confirm(&self, caller: &Caller, p: PortConfirmParams) -> Result<PortConfirmed, Failure> {
@@ -269,6 +302,10 @@ impl PortApi for Engine {
             Ok(PortDrift { ok: drift.iter().all(|row| row.is_advice), drift })
         })
         .await
+    }
+
+    async fn port_watch(&self, caller: &Caller, p: PortWatchParams) -> Result<WatchReport, Failure> {
+        EventApi::watch(self, caller, p.into()).await
     }
 
     async fn port_evict(&self, caller: &Caller, p: PortEvictParams) -> Result<PortEvicted, Failure> {

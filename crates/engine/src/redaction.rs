@@ -25,6 +25,7 @@ pub fn fact(mut fact: Fact) -> Fact {
     let redactor = redactor();
     match &mut fact {
         Fact::Placed { result: Err(failure), .. }
+        | Fact::Changed { result: Err(failure), .. }
         | Fact::Removed { result: Err(failure), .. }
         | Fact::NotLaunched { failure, .. } => redactor.failure(failure),
         Fact::Probed { health, .. } => redactor.clean(&mut health.detail),
@@ -34,6 +35,7 @@ pub fn fact(mut fact: Fact) -> Fact {
         }
         // No text of a program's own is in these.
         Fact::Placed { .. }
+        | Fact::Changed { .. }
         | Fact::Removed { .. }
         | Fact::Launched { .. }
         | Fact::Learned { .. }

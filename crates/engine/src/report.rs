@@ -87,9 +87,9 @@ fn not_ready_yet(unit: &Unit) -> Option<String> {
 }
 
 /// How a unit is that nobody has made.
-pub fn status_unmade(name: &UnitName, service: &dyn Service) -> Status {
+pub fn status_unmade(name: &UnitName, service: &dyn Service, with: &serde_json::Value) -> Status {
     let state = if service.needs_install() { Phase::NotInstalled } else { Phase::Stopped };
-    let wishes = service.ports(name, &serde_json::Value::Null).unwrap_or_default();
+    let wishes = service.ports(name, with).unwrap_or_default();
     let ports: std::collections::BTreeMap<String, u16> = wishes
         .into_iter()
         .filter_map(|w| match w.choice {
@@ -105,7 +105,7 @@ pub fn status_unmade(name: &UnitName, service: &dyn Service) -> Status {
         uptime_ms: 0,
         restart_count: 0,
         port: ports.values().next().copied(),
-        health_check_url: service.health_url(&ports, &serde_json::Value::Null),
+        health_check_url: service.health_url(&ports, with),
         ports,
         pid: None,
         run: None,

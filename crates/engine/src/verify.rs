@@ -36,15 +36,14 @@ pub async fn checks(shared: &Shared, unit: &Unit) -> Result<Vec<CheckRow>, Failu
     let cx = shared.context(unit);
     let mut rows: Vec<CheckRow> = vec![];
     if service.needs_install() {
-        let placed = unit.installed.as_ref();
-        rows.push(match placed {
+        rows.push(match &unit.installed {
             Some(i) => row("installed", true, format!("version {} from {}", i.version, i.source)),
             None => row("installed", false, "nothing is placed"),
         });
-        if placed.is_some() {
-            let looked = service.verify(&cx).await?;
-            rows.extend(looked.into_iter().map(|c| row(c.check, c.ok, c.detail)));
-        }
+    }
+    if unit.installed.is_some() || !service.needs_install() {
+        let looked = service.verify(&cx).await?;
+        rows.extend(looked.into_iter().map(|c| row(c.check, c.ok, c.detail)));
     }
     let clashes = clashes(shared, unit);
     rows.push(match clashes.is_empty() {

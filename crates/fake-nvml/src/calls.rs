@@ -5,6 +5,7 @@
 #![allow(non_snake_case, clippy::missing_safety_doc, reason = "the names and the rules are those of nvml.h")]
 
 mod health;
+mod limits;
 mod lists;
 mod shape;
 

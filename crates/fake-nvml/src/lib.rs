@@ -14,7 +14,7 @@ mod state;
 use std::path::PathBuf;
 
 pub use file::{VARIABLE, boot_ms, edit, read, start_ticks, write};
-pub use state::{Device, Kind, Part, Process, State};
+pub use state::{Device, Kind, Limit, Part, Process, State};
 
 /// Where cargo has put the library, beside the program that asks.
 ///

@@ -26,6 +26,8 @@ pub struct State {
     pub listed_lag_ms: u64,
     /// Memory never comes back (a device that is a memory node).
     pub keeps_memory: bool,
+    /// The limits of memory that were set for cgroups, as drivers from R615 know them.
+    pub limits: Vec<Limit>,
     /// The devices.
     pub devices: Vec<Device>,
     /// Who holds memory.
@@ -96,6 +98,20 @@ pub struct Part {
     pub uuid: String,
     /// All its memory, in bytes.
     pub total: u64,
+}
+
+/// What the processes of a cgroup may have of a device. It is kept, and nobody is kept to it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Limit {
+    /// The UUID of the device.
+    pub device: String,
+    /// The cgroup's path.
+    pub cgroup: String,
+    /// In bytes; 0: none.
+    pub soft: u64,
+    /// In bytes; all ones: none.
+    pub hard: u64,
 }
 
 /// In which of the driver's lists a process is.

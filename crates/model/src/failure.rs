@@ -156,6 +156,48 @@ impl ErrorKind {
         }
     }
 
+    /// It is about what is lent: GPUs and ports.
+    pub const fn is_of_a_ledger(self) -> bool {
+        matches!(self.code(), -32036..=-32010)
+    }
+
+    /// The nearest of the nine kinds of a service's failures; a fault of the call or of Wharf stays what it is.
+    pub const fn nearest(self) -> Self {
+        match self {
+            Self::GpuBusy
+            | Self::GpuPinned
+            | Self::ForeignHolds
+            | Self::StaleEpoch
+            | Self::WouldWait
+            | Self::Quota
+            | Self::DrainRefused
+            | Self::RangeExhausted
+            | Self::DuplicateListener
+            | Self::Intruder
+            | Self::NotEvictable
+            | Self::StalePortEpoch => Self::Conflict,
+            Self::PortConflict => Self::PortTaken,
+            Self::QueueTimeout => Self::Timeout,
+            Self::LeaseDenied => Self::Permission,
+            Self::Infeasible
+            | Self::DeviceTainted
+            | Self::ProbeStale
+            | Self::ReclaimFailed
+            | Self::EphemeralOverlap => Self::Precondition,
+            Self::NotFound
+            | Self::Conflict
+            | Self::PortTaken
+            | Self::Timeout
+            | Self::Permission
+            | Self::ServiceFailed
+            | Self::InstallFailed
+            | Self::Precondition
+            | Self::Storage
+            | Self::InvalidParams
+            | Self::Internal => self,
+        }
+    }
+
     /// Whether the same call can succeed later without anything being changed by hand.
     pub const fn is_retryable(self) -> bool {
         match self {

@@ -3,6 +3,7 @@
 //! Everything else in the house speaks these types. This crate owns names, states and
 //! shapes; it refuses to know how any of them come about: no IO, no clock, no decisions.
 
+mod device;
 mod exit;
 mod facts;
 mod failure;
@@ -17,13 +18,17 @@ mod plan;
 mod policy;
 mod port;
 mod state;
+mod vram;
 
+pub use device::{
+    Device, DeviceId, DeviceKind, DeviceProcess, Inventory, LimitsBackend, ProcessKind, Taint, TaintEffect, Vendor,
+};
 pub use exit::{EndReason, Exit, GivenUp, Signal};
-pub use facts::{Facts, PortFact, Protocol};
+pub use facts::{Facts, PortFact, Protocol, Speaks, Verified};
 pub use failure::{ErrorKind, Failure};
 pub use gpu::{
-    Device, DeviceId, DeviceKind, DeviceProcess, GpuNeed, GpuRequest, Holder, Inventory, LeaseId, LeaseState,
-    LimitsBackend, Preempt, Priority, ProcessKind, Share, Taint, TaintEffect, Vendor, environment as gpu_environment,
+    GpuNeed, GpuRequest, Holder, LeaseId, LeaseState, MakeRoom, Preempt, Priority, Share,
+    environment as gpu_environment,
 };
 pub use health::{Health, Verdict};
 pub use install::{Installed, Placed, Progress};
@@ -33,5 +38,8 @@ pub use names::{BadName, OpId, RunId, UnitName};
 pub use operation::{OpKind, OpOutcome, Operation};
 pub use plan::{Blocker, BlockingLease, ForeignProcess, Plan, PlanStep, Remedy, size};
 pub use policy::{Limits, LogPolicy, Need, OnDemand, OnExit, Policy, Preset, Requirement, Restart, SecretRef};
-pub use port::{DriftKind, Handoff, PortKind, PortLeaseId, PortRange, Reach, is_loopback};
+pub use port::{
+    Drift, DriftKind, FoundBy, Handoff, Occupant, PortEntry, PortKind, PortLeaseId, PortRange, Reach, is_loopback,
+};
 pub use state::{Phase, Want};
+pub use vram::{Enforced, VramCap, VramLimit};

@@ -5,7 +5,7 @@ use std::fmt;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{DeviceId, Failure, LeaseId, LeaseState, Share};
+use crate::{DeviceId, Failure, LeaseId, LeaseState, MakeRoom, Share};
 
 /// A process without a lease that has memory.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -20,6 +20,8 @@ pub struct ForeignProcess {
     pub used_bytes: Option<u64>,
     /// What it belongs to.
     pub belongs_to: Option<String>,
+    /// It was said by hand to be baseline: it is taken, and no news.
+    pub ignored: bool,
 }
 
 impl fmt::Display for ForeignProcess {
@@ -97,13 +99,13 @@ pub struct PlanStep {
     pub lease: LeaseId,
     /// Whose, for people.
     pub holder: String,
-    /// `stop`.
-    pub r#do: String,
+    /// What it is asked to do.
+    pub r#do: MakeRoom,
     /// What that frees.
     pub frees_bytes: u64,
     /// How long it may take, in milliseconds.
     pub est_ms: u64,
-    /// What it costs to load it again, in milliseconds.
+    /// What it costs to load it again, or to wake it, in milliseconds.
     pub reload_ms: u64,
 }
 

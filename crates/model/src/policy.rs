@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, path::PathBuf};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Exit, GpuRequest, Signal, UnitName};
+use crate::{Exit, GpuRequest, Signal, UnitName, Vendor};
 
 /// A set of habits to begin from; each field of the policy can differ from it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
@@ -83,6 +83,18 @@ pub struct Need {
     pub soft: bool,
 }
 
+impl Need {
+    /// It cannot do without; `None`: that is no unit's name.
+    pub fn hard(unit: &str) -> Option<Self> {
+        unit.parse().ok().map(|unit| Self { unit, soft: false })
+    }
+
+    /// It only starts after it.
+    pub fn soft(unit: &str) -> Option<Self> {
+        unit.parse().ok().map(|unit| Self { unit, soft: true })
+    }
+}
+
 /// Something of this machine that must be there before a start.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -104,6 +116,20 @@ pub enum Requirement {
     },
     /// A display that can be reached: DISPLAY's or WAYLAND_DISPLAY's socket.
     Display,
+    /// A GPU of this vendor: `{"gpu": "nvidia"}`.
+    Gpu(Vendor),
+    /// This kind of machine: `{"system": "linux-x86_64"}`.
+    System(String),
+}
+
+impl Requirement {
+    /// The machine has it or has it not, whatever is installed: without it not even an install makes sense.
+    pub fn is_of_machine(&self) -> bool {
+        match self {
+            Self::Device(_) | Self::Display | Self::Gpu(_) | Self::System(_) => true,
+            Self::File(_) | Self::Env(_) | Self::Program(_) | Self::Version { .. } => false,
+        }
+    }
 }
 
 /// Starts at its first use, stops when nobody uses it.
@@ -327,6 +353,13 @@ impl Policy {
                 self.failure_threshold = 0;
             }
         }
+        self
+    }
+
+    /// It cannot do without this unit, which is started first. A text that is no name of a unit is left out.
+    #[must_use]
+    pub fn needing(mut self, unit: &str) -> Self {
+        self.needs.extend(unit.parse().ok().map(|unit| Need { unit, soft: false }));
         self
     }
 

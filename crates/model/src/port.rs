@@ -5,6 +5,8 @@ use std::{fmt, net::IpAddr};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::{Protocol, Speaks, UnitName};
+
 /// A lease of ports: `port-lease-12`. Numbers are never handed out twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
@@ -60,7 +62,8 @@ pub enum Handoff {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum PortKind {
-    /// A unit has it, running or not: named in its parameters, or chosen for it once and kept.
+    /// A unit has it, running or not: named in its parameters, or chosen for it once and kept. Or somebody has written
+    /// down whose it is.
     Declared,
     /// A program outside has it for a while.
     Leased,
@@ -130,6 +133,134 @@ impl DriftKind {
 impl fmt::Display for DriftKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.word())
+    }
+}
+
+/// One difference between what was declared and leased and what listens.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+pub struct Drift {
+    /// What kind.
+    pub kind: DriftKind,
+    /// TCP or UDP.
+    pub protocol: Protocol,
+    /// The port.
+    pub port: u16,
+    /// The unit that it is about.
+    pub unit: Option<UnitName>,
+    /// The lease that it is about.
+    pub lease: Option<PortLeaseId>,
+    /// The service that it is about, where that is written down and no unit: `grafana`.
+    pub service: Option<String>,
+    /// One sentence.
+    pub text: String,
+    /// The next thing to do.
+    pub fix: String,
+}
+
+/// Ports of a service that Wharf does not run, written down: whose they are, what is spoken there, who uses them. Of a
+/// unit's port it says who uses it and what is spoken there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct PortEntry {
+    /// Whose: `grafana`, or the name of a unit.
+    pub service: String,
+    /// What the port is called: `http`.
+    pub port_name: String,
+    /// The number; of several side by side the first.
+    pub port: u16,
+    /// The last of them; the same where it is one.
+    pub to: u16,
+    /// What is spoken there.
+    pub speaks: Speaks,
+    /// The network that it is of: `host` is the machines' own.
+    pub network: String,
+    /// The machines that it is on.
+    pub hosts: Vec<String>,
+    /// This machine is one of them, and the network is its own: the port is looked at, and given to nobody else.
+    pub is_here: bool,
+    /// Who uses it, in words of their own.
+    pub consumers: Vec<String>,
+    /// From where it may be reached; null: nothing is promised.
+    pub bind: Option<Reach>,
+    /// Who has written it down.
+    pub uid: u32,
+    /// When, in milliseconds since 1970.
+    pub declared_at_ms: i64,
+}
+
+impl PortEntry {
+    /// What people call it.
+    pub fn label(&self) -> String {
+        format!("{}/{}", self.service, self.port_name)
+    }
+
+    /// Whether a port of this machine is one of these.
+    pub fn covers(&self, protocol: Protocol, port: u16) -> bool {
+        self.is_here && self.speaks.protocol() == protocol && (self.port..=self.to).contains(&port)
+    }
+}
+
+/// By what a socket's owner was found, best first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum FoundBy {
+    /// The unit or the lease that it belongs to.
+    Lease,
+    /// The process that holds it open.
+    Process,
+    /// The cgroup that it was made in.
+    Cgroup,
+    /// Its user alone.
+    #[default]
+    User,
+}
+
+/// Whoever has a socket, as far as can be seen from here.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+pub struct Occupant {
+    /// The process; of several the first.
+    pub pid: Option<i32>,
+    /// Which process of that number, for `port.evict`: its pidfs inode or its start, as text.
+    #[serde(with = "number_as_text")]
+    #[schemars(with = "Option<String>")]
+    pub identity: Option<u64>,
+    /// All processes that hold the socket.
+    pub pids: Vec<i32>,
+    /// When it began, in milliseconds since 1970.
+    pub started_at_ms: Option<i64>,
+    /// Its name.
+    pub command: Option<String>,
+    /// Its program.
+    pub exe: Option<String>,
+    /// How it was called, cut after 200 characters.
+    pub cmdline: Option<String>,
+    /// Whose it is.
+    pub uid: u32,
+    /// The same as a name.
+    pub user: Option<String>,
+    /// Its cgroup.
+    pub cgroup: Option<String>,
+    /// Its systemd unit.
+    pub systemd_unit: Option<String>,
+    /// Its container, by 64 hex digits.
+    pub container: Option<String>,
+    /// By what it was found.
+    pub found_by: FoundBy,
+}
+
+/// A number that JSON's readers would round.
+mod number_as_text {
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    pub fn serialize<S: Serializer>(number: &Option<u64>, to: S) -> Result<S::Ok, S::Error> {
+        match number {
+            Some(number) => to.collect_str(number),
+            None => to.serialize_none(),
+        }
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u64>, D::Error> {
+        let text = Option::<String>::deserialize(from)?;
+        text.map(|text| text.parse().map_err(D::Error::custom)).transpose()
     }
 }
 

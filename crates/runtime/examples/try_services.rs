@@ -26,7 +26,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     });
     for name in std::env::args().skip(1) {
         let (unit, version) = name.split_once('=').map_or((name.as_str(), None), |(u, v)| (u, Some(v.to_owned())));
-        let want = Wanted { version, reset: false };
+        let want = Wanted { version, reset: false, ..Wanted::default() };
         if let Err(e) = try_one(&layout, &launcher, &hands, &unit.parse()?, &want).await {
             println!("{name}: FAILED: {e:#?}");
         }

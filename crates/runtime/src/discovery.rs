@@ -77,6 +77,29 @@ pub fn scan(folders: &[PathBuf], depth: u32) -> Scan {
     scan
 }
 
+/// Reads the manifest of one folder. It blocks: for a thread that may.
+///
+/// # Errors
+/// What is wrong with it, or that there is none.
+pub fn read(folder: &Path) -> Result<Found, Fault> {
+    let unread = |e: std::io::Error| {
+        Fault::new(
+            folder,
+            format!("could not look into {}: {e}", folder.display()),
+            "name the folder that the service is kept in",
+        )
+    };
+    // As it is called everywhere: the containers that are brought up in it bear its name.
+    let path = folder.canonicalize().map_err(unread)?.join(MANIFEST);
+    match file::read(&path) {
+        Some(sound) => sound.map(|sound| walk::found(path, sound)),
+        None => {
+            let text = format!("there is no {MANIFEST} in {}", folder.display());
+            Err(Fault::new(path, text, "write one: `name: NAME` is enough (docs/discovery.md)"))
+        }
+    }
+}
+
 /// A name that two manifests have is nobody's: which one is meant is not for a scan to say.
 fn named_once(mut found: Vec<Found>) -> (Vec<Found>, Vec<Fault>) {
     found.sort_by(|a, b| (&a.name, &a.path).cmp(&(&b.name, &b.path)));

@@ -97,6 +97,13 @@ pub(crate) fn build(
     }
 }
 
+/// For a program that belongs to no unit yet: the machine's variables and Wharf's own user.
+pub(crate) fn of_nobody(home: &Path) -> BTreeMap<String, String> {
+    let mut vars = of_machine();
+    vars.extend(Account::own().map(|who| who.variables(home)).unwrap_or_default());
+    vars
+}
+
 /// What is the same for every program on this machine.
 fn of_machine() -> BTreeMap<String, String> {
     let own = |name: &str| std::env::var(name).ok().filter(|v| !v.is_empty());

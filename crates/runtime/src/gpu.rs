@@ -27,14 +27,19 @@ mod serve;
 mod simulated;
 mod whose;
 
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use tokio::{
     sync::{Mutex, watch},
     task::JoinHandle,
     time::{Instant, timeout},
 };
-use wharf_model::{Device, DeviceId, Inventory, Vendor};
+use wharf_model::{Device, DeviceId, Inventory, Vendor, VramCap, VramLimit};
 
 pub use asker::Program;
 pub use ground::{Ground, Pids};
@@ -134,6 +139,23 @@ impl Eye {
         self.inner.looking.lock().await.no_library = None;
     }
 
+    /// Has NVIDIA's driver keep the processes of a cgroup to a cap. It waits for a look that goes on.
+    ///
+    /// # Errors
+    /// Why not, for people.
+    pub async fn limit(&self, cap: &VramCap, cgroup: &Path) -> Result<(), String> {
+        let (soft, hard) = match cap.how {
+            VramLimit::None => return Ok(()),
+            VramLimit::Soft => (cap.bytes, wharf_sys::nvml::NO_LIMIT),
+            VramLimit::Hard => (0, cap.bytes),
+        };
+        let limit = reading::Limit { uuid: cap.device.to_string(), cgroup: cgroup.to_owned(), soft, hard };
+        let inner = self.inner.clone();
+        // A task of its own: a question must not be left half asked when the caller's future is dropped.
+        let set = tokio::spawn(async move { inner.looking.lock().await.asker.limit(limit).await });
+        set.await.unwrap_or_else(|e| Err(e.to_string()))
+    }
+
     /// The pid of the process that asks NVIDIA's driver, while there is one.
     pub async fn asker_pid(&self) -> Option<u32> {
         self.inner.looking.lock().await.asker.pid()
@@ -162,7 +184,8 @@ impl Inner {
         looking.began = Some(Instant::now());
         let taken_boot_ms = now_boot_ms();
         let parts = [self.nvidia(&mut looking).await, self.files(&mut looking).await, self.simulated().await];
-        let mut inventory = Inventory { taken_boot_ms, ..Inventory::default() };
+        let free_ram_bytes = Some(ground::machine_memory(&self.ground.root).1).filter(|bytes| *bytes > 0);
+        let mut inventory = Inventory { taken_boot_ms, free_ram_bytes, ..Inventory::default() };
         for part in parts {
             inventory.devices.extend(part.devices);
             inventory.sources.extend(part.sources);

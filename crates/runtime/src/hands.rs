@@ -8,6 +8,7 @@ use std::{
     collections::HashMap,
     fs::{self, OpenOptions},
     io::Write,
+    net::IpAddr,
     os::{
         fd::{AsFd, OwnedFd},
         unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown},
@@ -20,13 +21,15 @@ use std::{
 use async_trait::async_trait;
 use futures_util::future::BoxFuture;
 use wharf_model::{ErrorKind, Failure, Health, Installed, Policy, Progress, Requirement, RunId, Signal, UnitName};
-use wharf_services::{Check, Command, Context, Hands, InstallPlan, Output, Probe, Run, Secret};
+use wharf_services::{Check, Command, Container, Context, Hands, InstallPlan, Output, Probe, Run, Secret, Staged};
 
 use crate::{
     account::Account,
+    addresses,
     credentials::Credentials,
+    docker::{self, Docker},
     environment::{self, Base},
-    gpu,
+    executables, gpu,
     install::{self, Placer, Say},
     launch::{Launcher, LiveRun, RunAs, RunPlan},
     layout::Layout,
@@ -39,6 +42,9 @@ use crate::{
 
 /// A program that is asked for its version may take this long.
 const VERSION_MS: u64 = 5_000;
+
+/// A text that a service reads is no longer, in bytes.
+const SMALL_TEXT: u64 = 1 << 20;
 
 /// Listening sockets and what they are called.
 type Sockets = Vec<(String, OwnedFd)>;
@@ -70,7 +76,7 @@ impl RealHands {
     ) -> Self {
         let say: Say = Arc::new(progress);
         let services_user = Account::of_services();
-        let placer = Placer::new(layout.clone(), services_user.clone().ok().flatten(), say.clone());
+        let placer = Placer::new(layout.clone(), own_binary.clone(), services_user.clone().ok().flatten(), say.clone());
         let credentials = Arc::new(Credentials::new(&layout));
         Self {
             layout,
@@ -142,6 +148,20 @@ impl RealHands {
     fn take_sockets(&self, run: RunId) -> Vec<(String, Arc<OwnedFd>)> {
         let given = self.sockets.lock().unwrap_or_else(PoisonError::into_inner).remove(&run);
         given.into_iter().flatten().map(|(name, socket)| (name, Arc::new(socket))).collect()
+    }
+
+    /// What the machine itself lacks of what a unit needs: then not even an install makes sense.
+    pub fn lacking(&self, cx: &Context) -> Result<(), Failure> {
+        let env = environment::build(cx, &Command::default(), None, Base::Daemon)?;
+        let variable = |name: &str| env.iter().find(|(n, _)| *n == name).map(|(_, value)| value.clone());
+        let of_machine = cx.policy.requires.iter().filter(|r| r.is_of_machine());
+        let lacking = of_machine.filter_map(|r| requirements::missing(r, variable)).next();
+        lacking.map_or(Ok(()), |failure| Err(failure.about(&cx.unit)))
+    }
+
+    /// The version that a plan would place now: whether what is placed is the newest is for others to say.
+    pub async fn newest(&self, plan: &InstallPlan) -> Result<String, Failure> {
+        self.placer.newest(plan).await
     }
 
     /// The folders.
@@ -250,6 +270,8 @@ impl RealHands {
             cwd: Some(resolved.cwd),
             run_as: resolved.account,
             limit: Duration::from_millis(command.limit_ms),
+            stdin: command.stdin,
+            heard: None,
         }
         .output()
         .await
@@ -366,6 +388,9 @@ impl Hands for RealHands {
         let secrets = secrets.map_err(|f| f.about(&cx.unit))?;
         let mut resolved = self.resolve(cx, &command, Base::Clean).await.map_err(|f| f.about(&cx.unit))?;
         // Named before anything is made: a unit that lacks something is blocked, not in a crash loop.
+        if let Some(installed) = &cx.installed {
+            self.placer.check_seals(installed).await.map_err(|f| f.about(&cx.unit))?;
+        }
         self.check_requirements(cx, &command, &resolved.env).await.map_err(|f| f.about(&cx.unit))?;
         self.preflight(cx, &command).await.map_err(|f| f.about(&cx.unit))?;
         let log = self.layout.log(&cx.unit, run);
@@ -388,6 +413,7 @@ impl Hands for RealHands {
             log,
             run_as: resolved.account.map(|who| RunAs { uid: who.uid, gid: who.gid, groups: who.groups() }),
             limits: cx.policy.limits.clone(),
+            vram: cx.vram.clone(),
             pipe: cx.policy.logs.pipe,
             notify,
             listen_fds: self.take_sockets(run),
@@ -448,6 +474,23 @@ impl Hands for RealHands {
         looked.map_err(|e| Failure::new(ErrorKind::Internal, e.to_string()))
     }
 
+    fn engine(&self, named: Option<&str>, podman: bool) -> Result<String, Failure> {
+        docker::find(named, podman)
+    }
+
+    async fn containers(&self, engine: &str, project: &str) -> Result<Vec<Container>, Failure> {
+        Docker::at(engine)?.containers(project).await
+    }
+
+    fn addresses(&self) -> Vec<(String, IpAddr)> {
+        addresses::all()
+    }
+
+    fn text(&self, path: &Path) -> Option<String> {
+        let small = |found: &fs::Metadata| found.is_file() && found.len() <= SMALL_TEXT;
+        fs::metadata(path).ok().filter(small).and_then(|_| fs::read_to_string(path).ok())
+    }
+
     fn which(&self, program: &str) -> Option<PathBuf> {
         which::first(program)
     }
@@ -458,5 +501,17 @@ impl Hands for RealHands {
 
     fn progress(&self, cx: &Context, progress: Progress) {
         (self.say)(&cx.unit, progress);
+    }
+
+    async fn check_code(&self, file: &Path) -> Result<(), Failure> {
+        executables::sound(file).map_err(Failure::from)
+    }
+
+    fn said(&self, cx: &Context, verb: &str, text: &str) {
+        executables::log(cx.unit.as_str(), verb, text);
+    }
+
+    async fn stage(&self, cx: &Context) -> Result<Box<dyn Staged>, Failure> {
+        Ok(Box::new(executables::Stage::make(&self.layout, &self.placer, cx)?))
     }
 }

@@ -27,6 +27,7 @@ mod members;
 mod oom;
 mod seen;
 mod start;
+pub mod vram;
 pub(crate) mod watched;
 
 use std::{
@@ -38,7 +39,7 @@ use std::{
 };
 
 use tokio::sync::watch;
-use wharf_model::{ErrorKind, Exit, Failure, Limits, RunId, UnitName};
+use wharf_model::{ErrorKind, Exit, Failure, Limits, RunId, UnitName, VramCap};
 
 pub use containment::{Tier, subtree};
 pub use limits::{Abilities, By};
@@ -83,6 +84,8 @@ pub struct RunPlan {
     pub run_as: Option<RunAs>,
     /// What it may use.
     pub limits: Limits,
+    /// What it may have of devices' memory.
+    pub vram: Vec<VramCap>,
     /// Its output goes through a pipe into the log: for programs that open /dev/stdout again.
     pub pipe: bool,
     /// A bound datagram socket that the run's notices go to. The shim keeps it open, so that what is sent
@@ -104,6 +107,7 @@ impl RunPlan {
             log,
             run_as: None,
             limits: Limits::default(),
+            vram: vec![],
             pipe: false,
             notify: None,
             listen_fds: vec![],

@@ -178,6 +178,16 @@ impl Layout {
         self.config.join("ports.toml")
     }
 
+    /// The services that are executables of their own (docs/adding/executable.md).
+    pub fn services_dir(&self) -> PathBuf {
+        self.config.join("services")
+    }
+
+    /// Other addresses for the hosts that releases are fetched from (docs/installing.md).
+    pub fn sources_file(&self) -> PathBuf {
+        self.config.join("sources.toml")
+    }
+
     /// The folder of the sockets, open to nobody else.
     pub fn sockets(&self) -> PathBuf {
         self.run.clone()
@@ -186,6 +196,11 @@ impl Layout {
     /// The file that declares simulated devices. People write it; it need not be there.
     pub fn simulated_gpus(&self) -> PathBuf {
         self.config.join("gpus.toml")
+    }
+
+    /// The sockets through which programs outside are given their listening sockets, one a lease.
+    pub fn hatches(&self) -> PathBuf {
+        self.run.join("ports")
     }
 
     /// The socket of `service.*` and `rpc.*`.

@@ -4,10 +4,14 @@
 //! timers of supervision, no knowledge of single services.
 
 mod account;
+mod addresses;
 pub mod calendar;
+pub mod compose;
 mod credentials;
 pub mod discovery;
+pub mod docker;
 mod environment;
+pub mod executables;
 pub mod front;
 pub mod gpu;
 mod hands;
@@ -30,5 +34,5 @@ mod which;
 pub use account::Account;
 pub use credentials::{Credentials, Reference};
 pub use hands::RealHands;
-pub use install::Receipt;
+pub use install::{FAULT_POINTS, Garbage, Kept, Origin, Program, Receipt, Store, unpack};
 pub use layout::Layout;

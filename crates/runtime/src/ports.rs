@@ -21,12 +21,13 @@ use std::{
 
 use wharf_model::{ErrorKind, Failure, Protocol, UnitName};
 
-pub use bind::{attempt, park};
+pub use bind::{attempt, listen, park};
+pub(crate) use containers::sockets as engine_sockets;
 pub use containers::{Container, is_engine, running as running_containers};
 pub use evict::{Ended, end};
 pub use settings::{OfUnit, Settings, ephemeral};
 pub use socket::{Socket, Use, at, bound, has_diag, listening, listening_tcp};
-pub use who::{By, Census, Who, belongs_to, of as who, user};
+pub use who::{Census, belongs_to, of as who, user};
 
 /// Where ports are chosen: below the range that the kernel gives to outgoing connections.
 const CHOSEN: std::ops::Range<u16> = 20_000..32_000;
@@ -71,7 +72,7 @@ impl fmt::Display for Holder {
 impl Holder {
     fn of_process(mut self, pid: i32) -> Self {
         self.pid = Some(pid);
-        self.command = fs::read_to_string(format!("/proc/{pid}/comm")).ok().map(|c| c.trim().to_owned());
+        self.command = who::name(pid);
         self.belongs_to = fs::read_to_string(format!("/proc/{pid}/cgroup")).ok().and_then(|c| owner_in(&c));
         self
     }

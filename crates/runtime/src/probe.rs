@@ -56,6 +56,10 @@ async fn one(cx: &Context, probe: Probe, around: &dyn Around, limit_ms: u64) -> 
             Ok(_) => Health::healthy(format!("port {port} accepts connections")),
             Err(e) => Health::unhealthy(reason(&e)),
         },
+        Probe::Connect(Endpoint::Address(address)) => match TcpStream::connect(address).await {
+            Ok(_) => Health::healthy(format!("{address} accepts connections")),
+            Err(e) => Health::unhealthy(format!("{address}: {}", reason(&e))),
+        },
         Probe::Connect(Endpoint::Socket(path)) => match UnixStream::connect(&path).await {
             Ok(_) => Health::healthy(format!("{} accepts connections", path.display())),
             Err(e) => Health::unhealthy(format!("{}: {}", path.display(), reason(&e))),
@@ -63,6 +67,10 @@ async fn one(cx: &Context, probe: Probe, around: &dyn Around, limit_ms: u64) -> 
         Probe::Exchange { at: Endpoint::Port(port), send, expect } => match connect(port).await {
             Ok(stream) => exchange(stream, &send, &expect).await,
             Err(e) => Health::unhealthy(reason(&e)),
+        },
+        Probe::Exchange { at: Endpoint::Address(address), send, expect } => match TcpStream::connect(address).await {
+            Ok(stream) => exchange(stream, &send, &expect).await,
+            Err(e) => Health::unhealthy(format!("{address}: {}", reason(&e))),
         },
         Probe::Exchange { at: Endpoint::Socket(path), send, expect } => match UnixStream::connect(&path).await {
             Ok(stream) => exchange(stream, &send, &expect).await,

@@ -24,7 +24,17 @@ pub(crate) fn missing(requirement: &Requirement, variable: impl Fn(&str) -> Opti
         Requirement::Display => no_display(variable),
         // Asked by running it: see `too_old`.
         Requirement::Version { .. } => None,
+        // Whoever hands GPUs out knows which there are.
+        Requirement::Gpu(_) => None,
+        Requirement::System(wanted) => (*wanted != system()).then(|| {
+            lacking(format!("it runs on {wanted} only, and this is {}", system())).hint("run it on such a machine")
+        }),
     }
+}
+
+/// This kind of machine: `linux-x86_64`.
+fn system() -> String {
+    format!("{}-{}", std::env::consts::OS, std::env::consts::ARCH)
 }
 
 fn lacking(text: String) -> Failure {
@@ -115,6 +125,8 @@ mod tests {
         assert!(said(Requirement::Program("no-such-program".into())).contains("no-such-program"));
         assert!(said(Requirement::File("/no/such/file".into())).contains("/no/such/file"));
         assert!(said(Requirement::Display).contains("display"));
+        assert!(said(Requirement::System("plan9-mips".into())).contains("plan9-mips only, and this is linux-"));
+        assert_eq!(said(Requirement::System(system())), "");
         assert_eq!(said(Requirement::Device("/dev/null".into())), "");
     }
 }

@@ -8,8 +8,9 @@ use std::{collections::BTreeMap, path::PathBuf, process::Stdio, time::Duration};
 
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::{
-    io::{AsyncRead, AsyncReadExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     process::Child,
+    sync::watch,
     time::timeout,
 };
 use wharf_model::{ErrorKind, Failure};
@@ -38,6 +39,10 @@ pub(crate) struct Tool {
     pub run_as: Option<Account>,
     /// Zero: ten minutes.
     pub limit: Duration,
+    /// What it reads from stdin.
+    pub stdin: String,
+    /// Hears the last line that it said, for whoever waits.
+    pub heard: Option<watch::Sender<String>>,
 }
 
 impl Tool {
@@ -65,6 +70,11 @@ impl Tool {
         self
     }
 
+    pub fn heard(mut self, heard: watch::Sender<String>) -> Self {
+        self.heard = Some(heard);
+        self
+    }
+
     /// For people: the program's name.
     pub fn name(&self) -> String {
         self.program.file_name().unwrap_or(self.program.as_os_str()).to_string_lossy().into_owned()
@@ -73,8 +83,9 @@ impl Tool {
     /// Runs it to its end, whatever its exit code.
     pub async fn output(&self) -> Result<Output, Failure> {
         let mut group = self.spawn()?;
+        group.says.clone_from(&self.stdin);
         let limit = if self.limit.is_zero() { USUAL_LIMIT } else { self.limit };
-        match timeout(limit, group.ended()).await {
+        match timeout(limit, group.ended(self.heard.as_ref())).await {
             Ok(output) => output,
             Err(_) => {
                 drop(group);
@@ -87,7 +98,8 @@ impl Tool {
 
     fn spawn(&self) -> Result<Group, Failure> {
         let mut command = tokio::process::Command::new(&self.program);
-        command.args(&self.args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
+        let stdin = if self.stdin.is_empty() { Stdio::null() } else { Stdio::piped() };
+        command.args(&self.args).stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
         if let Some(env) = &self.env {
             command.env_clear().envs(env);
         }
@@ -98,6 +110,8 @@ impl Tool {
         if let Some(who) = &self.run_as {
             wharf_sys::process::start_as(command.as_std_mut(), who.uid, who.gid, who.groups());
         }
+        // A daemon that is killed leaves no installer at work: the next one begins afresh.
+        wharf_sys::process::die_with_us(command.as_std_mut());
         let child = command.spawn().map_err(|e| self.unspawned(&e))?;
         Group::of(child)
     }
@@ -117,6 +131,8 @@ impl Tool {
 /// A child that leads a process group. Dropped, the group is ended.
 struct Group {
     child: Child,
+    /// What is written to its stdin.
+    says: String,
     leader: Pid,
     /// Its end is told by it and leaves it unreaped: until it is reaped, its number and so its group's
     /// cannot become another's. No thread waits for it: a hundred programs that hang hold up nobody else.
@@ -129,7 +145,7 @@ impl Group {
         let leader = leader.ok_or_else(|| Failure::new(ErrorKind::Internal, "a child without a pid"))?;
         let pid = leader.as_raw_nonzero().get();
         match wharf_sys::pidfd::open(pid).and_then(|fd| Watched::of(pid, fd)) {
-            Ok(watched) => Ok(Self { child, leader, watched }),
+            Ok(watched) => Ok(Self { child, says: String::new(), leader, watched }),
             Err(e) => {
                 let _ = kill_process_group(leader, Signal::KILL);
                 Err(Failure::from(e).while_doing("wait for a program"))
@@ -137,11 +153,16 @@ impl Group {
         }
     }
 
-    async fn ended(&mut self) -> Result<Output, Failure> {
+    async fn ended(&mut self, heard: Option<&watch::Sender<String>>) -> Result<Output, Failure> {
         let (mut out, mut err) = (Tail::default(), Tail::default());
         let pipes = (self.child.stdout.take(), self.child.stderr.take());
+        let stdin = self.child.stdin.take();
         let pumps = async {
-            tokio::join!(pump(pipes.0, &mut out), pump(pipes.1, &mut err));
+            tokio::join!(
+                pump(pipes.0, &mut out, heard),
+                pump(pipes.1, &mut err, heard),
+                tell(stdin, self.says.as_bytes())
+            );
         };
         {
             tokio::pin!(pumps);
@@ -193,12 +214,30 @@ impl Tail {
     }
 }
 
-async fn pump(pipe: Option<impl AsyncRead + Unpin>, tail: &mut Tail) {
+/// A program need not read what it is told.
+async fn tell(pipe: Option<impl AsyncWrite + Unpin>, text: &[u8]) {
+    if let Some(mut pipe) = pipe {
+        let _ = pipe.write_all(text).await;
+    }
+}
+
+async fn pump(pipe: Option<impl AsyncRead + Unpin>, tail: &mut Tail, heard: Option<&watch::Sender<String>>) {
     let Some(mut pipe) = pipe else { return };
     let mut buffer = vec![0; 16 * 1024];
     while let Ok(n @ 1..) = pipe.read(&mut buffer).await {
         tail.push(&buffer[..n]);
+        if let (Some(heard), Some(line)) = (heard, last_line(&buffer[..n])) {
+            heard.send_replace(line);
+        }
     }
+}
+
+/// The last line of a piece of output that says something, as far as a person would read it.
+fn last_line(piece: &[u8]) -> Option<String> {
+    let text = String::from_utf8_lossy(piece);
+    // A bar that is drawn again and again is a line each time.
+    let line = text.rsplit(['\n', '\r']).map(str::trim).find(|line| !line.is_empty())?;
+    Some(line.chars().filter(|c| !c.is_control()).take(120).collect())
 }
 
 /// The last lines of what a tool said, stderr before stdout.
@@ -287,6 +326,15 @@ mod tests {
         assert_eq!(output.code, 128 + 15);
         assert!(output.stdout.len() <= TAIL_BYTES);
         assert!(output.stdout.ends_with("last\n"));
+    }
+
+    #[tokio::test]
+    async fn what_it_is_told_it_reads_and_need_not() {
+        let text = "x".repeat(300_000);
+        let told = Tool { stdin: text.clone(), ..sh("cat | wc -c") }.output().await.unwrap();
+        assert_eq!(told.stdout.trim(), "300000");
+        let deaf = Tool { stdin: text, ..sh("exec 0<&-; echo done") }.output().await.unwrap();
+        assert_eq!((deaf.code, deaf.stdout.as_str()), (0, "done\n"));
     }
 
     #[tokio::test]

@@ -1,19 +1,35 @@
 //! The services that this Wharf knows.
 
+mod agent_mail;
 mod caddy;
+mod chatterbox;
 mod command;
+mod compose;
+mod etcd;
+mod etcd_proxy;
 mod hello;
+mod jupyter;
+mod litellm;
 mod llama;
+mod mosquitto;
+mod mosquitto_clients;
 mod nats;
+mod node_exporter;
+mod onnxruntime;
+mod open_webui;
+mod piper;
 mod postgres;
+mod prometheus;
 mod python_api;
 mod redis;
 #[cfg(test)]
 mod tests;
+mod vllm;
+mod whisper;
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use wharf_model::Installed;
+use wharf_model::{ErrorKind, Failure, Installed};
 
 use crate::{Context, Service};
 
@@ -32,14 +48,30 @@ impl Catalogue {
     /// Those that ship with Wharf.
     pub fn built_in() -> Self {
         Self::empty()
+            .with(agent_mail::AgentMail)
             .with(caddy::Caddy)
+            .with(chatterbox::Chatterbox)
             .with(command::Command)
+            .with(compose::Compose)
+            .with(etcd::Etcd)
+            .with(etcd_proxy::EtcdProxy)
             .with(hello::Hello)
+            .with(jupyter::Jupyter)
+            .with(litellm::LiteLlm)
             .with(llama::Llama)
+            .with(mosquitto::Mosquitto)
+            .with(mosquitto_clients::MosquittoClients)
             .with(nats::Nats)
+            .with(node_exporter::NodeExporter)
+            .with(onnxruntime::OnnxRuntime)
+            .with(open_webui::OpenWebUi)
+            .with(piper::Piper)
             .with(postgres::Postgres)
+            .with(prometheus::Prometheus)
             .with(python_api::PythonApi)
             .with(redis::Redis)
+            .with(vllm::Vllm)
+            .with(whisper::Whisper)
     }
 
     /// One more; a service of the same name is replaced.
@@ -67,11 +99,19 @@ impl Catalogue {
 
 /// What an install answers where nothing has to be placed.
 fn nothing_to_place(cx: &Context) -> Installed {
-    Installed {
-        version: env!("CARGO_PKG_VERSION").into(),
-        digest: String::new(),
-        path: cx.dirs.store.clone(),
-        binaries: BTreeMap::new(),
-        source: "built-in".into(),
-    }
+    cx.nothing_to_place()
+}
+
+/// What a start of something answers that is only placed.
+fn never_started(cx: &Context) -> Failure {
+    Failure::new(ErrorKind::Precondition, format!("{} is never started", cx.unit)).about(&cx.unit)
+}
+
+/// What is placed of the unit itself.
+fn placed(cx: &Context) -> crate::Result<&Installed> {
+    cx.installed.as_ref().ok_or_else(|| {
+        Failure::new(ErrorKind::Precondition, format!("{} is not placed", cx.unit))
+            .hint(format!("place it: wharf install {}", cx.unit))
+            .about(&cx.unit)
+    })
 }

@@ -2,7 +2,9 @@
 
 use std::{collections::BTreeMap, path::PathBuf};
 
-use crate::{Context, Result, Run};
+use wharf_model::Health;
+
+use crate::{Context, Probe, Result, Run};
 
 /// A program with its arguments and surroundings.
 ///
@@ -26,6 +28,8 @@ pub struct Command {
     pub unprivileged: bool,
     /// For `exec`: how long it may take, in milliseconds. 0: ten minutes.
     pub limit_ms: u64,
+    /// For `exec`: what it reads from stdin.
+    pub stdin: String,
 }
 
 /// What a program that ran to its end left.
@@ -99,9 +103,20 @@ impl<'a> Bound<'a> {
         self
     }
 
+    /// What it reads from stdin, where it is run to its end.
+    pub fn stdin(mut self, text: impl Into<String>) -> Self {
+        self.command.stdin = text.into();
+        self
+    }
+
     /// Makes it the unit's run. Once in a start.
     pub async fn spawn(self) -> Result<Run> {
         self.cx.hands().spawn(self.cx, self.command).await
+    }
+
+    /// Asks it how the unit is: healthy where it ends with code 0 within the time limit of a probe.
+    pub async fn asked(self) -> Result<Health> {
+        self.cx.ask(Probe::Exec(self.command)).await
     }
 
     /// Runs it to its end, whatever its exit code. What it leaves behind in the background is ended.

@@ -4,15 +4,22 @@
 //! snapshot tests; simulated ones run in `sim`. A service that keeps to its context can be
 //! tried in all three.
 
-use std::{collections::BTreeMap, path::Path, path::PathBuf, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    net::IpAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use async_trait::async_trait;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
-use wharf_model::{DeviceId, ErrorKind, Failure, Health, Installed, Policy, Progress, RunId, Signal, UnitName, Vendor};
+use wharf_model::{
+    DeviceId, ErrorKind, Failure, Health, Installed, Policy, Progress, RunId, Signal, UnitName, Vendor, VramCap,
+};
 
 use crate::{
-    Check, Command, Exchange, HttpProbe, InstallPlan, Probe, Result, Source, Wanted, command::Bound, probe::Endpoint,
+    Beside, Check, Command, Container, Exchange, HttpProbe, InstallPlan, Probe, Result, command::Bound, probe::Endpoint,
 };
 
 /// What a spawn answers: the run has begun. Ready comes later, by probes.
@@ -78,13 +85,42 @@ pub trait Hands: Send + Sync {
     async fn secret(&self, cx: &Context, name: &str, bytes: usize) -> Result<Secret>;
     /// Compares what lies in the store with its receipt.
     async fn verify_placed(&self, cx: &Context) -> Result<Vec<Check>>;
+    /// The address of a container engine of this machine: the named one, else the one that the daemon's DOCKER_HOST
+    /// names, else the first that there is.
+    fn engine(&self, named: Option<&str>, podman: bool) -> Result<String>;
+    /// The containers of a compose project, those that have ended among them.
+    async fn containers(&self, engine: &str, project: &str) -> Result<Vec<Container>>;
+    /// The addresses of this machine's network interfaces that are up, each with the interface's name.
+    fn addresses(&self) -> Vec<(String, IpAddr)>;
+    /// What a small text file of this machine says; none where it cannot be read.
+    fn text(&self, path: &Path) -> Option<String>;
     /// Where a program of the machine is, by the daemon's PATH.
     fn which(&self, program: &str) -> Option<PathBuf>;
     /// Wharf's own binary.
     fn own_binary(&self) -> PathBuf;
     /// Says how far the operation is.
     fn progress(&self, cx: &Context, progress: Progress);
+    /// Whether a file may be run as code of a service: nobody else could have written it.
+    async fn check_code(&self, file: &Path) -> Result<()>;
+    /// What a service's own code wrote to stderr while it was asked, for the daemon's log.
+    fn said(&self, cx: &Context, verb: &str, text: &str);
+    /// An empty folder of the store that nobody sees yet. Dropped, it goes with all that is in it.
+    async fn stage(&self, cx: &Context) -> Result<Box<dyn Staged>>;
 }
+
+/// A folder that an install fills by itself, and that is placed as a whole.
+#[async_trait]
+pub trait Staged: Send + Sync {
+    /// Where it lies.
+    fn path(&self) -> &Path;
+    /// Checks and places what is in it, atomically. `paths` are its programs, below the folder.
+    async fn place(self: Box<Self>, cx: &Context, version: &str, paths: &[String]) -> Result<Installed>;
+}
+
+/// CONNECT of MQTT 3.1.1: a clean session without a client's name, kept alive for 10 s. Then DISCONNECT.
+const MQTT_VISIT: &[u8] = b"\x10\x0c\x00\x04MQTT\x04\x02\x00\x0a\x00\x00\xe0\x00";
+/// CONNACK: no session was kept, and the connection is accepted.
+const MQTT_WELCOME: &str = "\x20\x02\x00\x00";
 
 /// What a service is given.
 #[derive(Clone)]
@@ -101,6 +137,8 @@ pub struct Context {
     pub installed: Option<Installed>,
     /// Its folders.
     pub dirs: Dirs,
+    /// The units that it needs and those whose files it uses.
+    pub beside: BTreeMap<UnitName, Beside>,
     /// How it is supervised.
     pub policy: Arc<Policy>,
     /// One probe may take this long, in milliseconds.
@@ -110,6 +148,8 @@ pub struct Context {
     /// The devices that it was granted: none, where this machine hands GPUs out and it asked for none. `None`: there
     /// are none to hand out.
     pub gpus: Option<Vec<(Vendor, DeviceId)>>,
+    /// What it may have of their memory, where that is to be enforced.
+    pub vram: Vec<VramCap>,
     hands: Arc<dyn Hands>,
 }
 
@@ -127,7 +167,21 @@ impl Context {
         hands: Arc<dyn Hands>,
     ) -> Self {
         let probe_timeout_ms = policy.probe_timeout_ms;
-        Self { unit, run, with, ports, installed, dirs, policy, probe_timeout_ms, starting: false, gpus: None, hands }
+        Self {
+            unit,
+            run,
+            with,
+            ports,
+            installed,
+            dirs,
+            beside: BTreeMap::new(),
+            policy,
+            probe_timeout_ms,
+            starting: false,
+            gpus: None,
+            vram: vec![],
+            hands,
+        }
     }
 
     /// What acts.
@@ -162,34 +216,6 @@ impl Context {
         Bound::new(self, program)
     }
 
-    /// Debian packages to place.
-    pub fn debian(&self, package: &str, want: &Wanted) -> Placing<'_> {
-        let first = want.version.as_ref().map_or_else(|| package.to_owned(), |v| format!("{package}={v}"));
-        self.placing(Source::Debian { packages: vec![first] }, want)
-    }
-
-    /// A pinned wheel to place.
-    pub fn wheel(&self, package: &str, version: &str, sha256: &[&str], want: &Wanted) -> Placing<'_> {
-        let sha256 = sha256.iter().map(|s| (*s).to_owned()).collect();
-        self.placing(Source::Wheel { package: package.into(), version: version.into(), sha256 }, want)
-    }
-
-    /// A virtual environment to make from a lock file with hashes.
-    pub fn venv(&self, version: &str, requirements: &str, want: &Wanted) -> Placing<'_> {
-        self.placing(Source::Venv { version: version.into(), requirements: requirements.into() }, want)
-    }
-
-    /// A source tree to build with cargo.
-    pub fn cargo(&self, tree: impl Into<PathBuf>, want: &Wanted) -> Placing<'_> {
-        self.placing(Source::Cargo { tree: tree.into() }, want)
-    }
-
-    fn placing(&self, source: Source, want: &Wanted) -> Placing<'_> {
-        let service = self.unit.service().to_owned();
-        let plan = InstallPlan { service, source, binaries: vec![], files: vec![], reset: want.reset };
-        Placing { cx: self, plan }
-    }
-
     /// `GET path` on 127.0.0.1 at the port of this name.
     pub fn http(&self, port: &str, path: &str) -> Exchange<'_> {
         Exchange::new(self, Probe::Http(HttpProbe::new(Endpoint::Port(self.port(port)), path)))
@@ -209,6 +235,12 @@ impl Context {
     pub fn resp(&self, port: u16, command: &str) -> Exchange<'_> {
         let send = format!("{command}\r\n").into_bytes();
         Exchange::new(self, Probe::Exchange { at: Endpoint::Port(port), send, expect: "+".into() })
+    }
+
+    /// What a new client says to an MQTT broker, with its goodbye; the answer names no trouble.
+    pub fn mqtt(&self, port: u16) -> Exchange<'_> {
+        let at = Endpoint::Port(port);
+        Exchange::new(self, Probe::Exchange { at, send: MQTT_VISIT.to_vec(), expect: MQTT_WELCOME.into() })
     }
 
     /// Any probe.
@@ -236,6 +268,17 @@ impl Context {
         self.hands.verify_placed(self).await
     }
 
+    /// What an install answers where nothing has to be placed.
+    pub fn nothing_to_place(&self) -> Installed {
+        Installed {
+            version: env!("CARGO_PKG_VERSION").into(),
+            digest: String::new(),
+            path: self.dirs.store.clone(),
+            binaries: BTreeMap::new(),
+            source: "built-in".into(),
+        }
+    }
+
     /// Where a program of the machine is, or a failure that says how to get it.
     pub fn need(&self, program: &str, hint: &str) -> Result<PathBuf> {
         self.hands.which(program).ok_or_else(|| {
@@ -248,39 +291,5 @@ impl Context {
     /// Says how far the operation is.
     pub fn progress(&self, stage: impl Into<String>) {
         self.hands.progress(self, Progress::stage(stage));
-    }
-}
-
-/// A plan bound to the context that will carry it out.
-#[must_use = "nothing is placed until place() is awaited"]
-pub struct Placing<'a> {
-    cx: &'a Context,
-    plan: InstallPlan,
-}
-
-impl Placing<'_> {
-    /// One more Debian package.
-    pub fn package(mut self, name: &str) -> Self {
-        if let Source::Debian { packages } = &mut self.plan.source {
-            packages.push(name.into());
-        }
-        self
-    }
-
-    /// A program that must be there afterwards.
-    pub fn binary(mut self, path: &str) -> Self {
-        self.plan = self.plan.binary(path);
-        self
-    }
-
-    /// A file that is written beside it.
-    pub fn file(mut self, path: &str, text: &str) -> Self {
-        self.plan = self.plan.file(path, text);
-        self
-    }
-
-    /// Does it.
-    pub async fn place(self) -> Result<Installed> {
-        self.cx.hands.place(self.cx, self.plan).await
     }
 }

@@ -14,11 +14,16 @@ pub struct Pinned {
 }
 
 impl Pinned {
+    /// The one of this version, if it is known.
+    pub fn find<'a>(pinned: &'a [Self], version: &str) -> Option<&'a Self> {
+        pinned.iter().find(|p| p.version == version)
+    }
+
     /// The one that is asked for; the first unless one is named.
     pub fn choose<'a>(service: &str, pinned: &'a [Self], want: &Wanted) -> Result<&'a Self> {
         let wanted = match &want.version {
             None => pinned.first(),
-            Some(version) => pinned.iter().find(|p| p.version == version),
+            Some(version) => Self::find(pinned, version),
         };
         wanted.ok_or_else(|| {
             let on_offer: Vec<&str> = pinned.iter().map(|p| p.version).collect();

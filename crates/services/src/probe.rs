@@ -1,6 +1,6 @@
 //! One question to a run, as data.
 
-use std::{future::IntoFuture, ops::RangeInclusive, path::PathBuf};
+use std::{future::IntoFuture, net::SocketAddr, ops::RangeInclusive, path::PathBuf};
 
 use futures_util::future::BoxFuture;
 use serde_json::Value;
@@ -41,6 +41,8 @@ pub enum Probe {
 pub enum Endpoint {
     /// This port of 127.0.0.1; where nobody listens there, of ::1.
     Port(u16),
+    /// Another address of this machine.
+    Address(SocketAddr),
     /// A Unix socket.
     Socket(PathBuf),
 }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use wharf_model::{ErrorKind, Facts, Failure, Health, Installed, Policy, Signal, UnitName};
 
-use crate::{Context, Params, PortChoice, PortWish, Result, Run};
+use crate::{Auto, Context, Params, PortChoice, PortWish, Result, Run};
 
 /// Which version is asked for.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -17,6 +17,8 @@ pub struct Wanted {
     pub version: Option<String>,
     /// Fetch and place again, even where the same version lies there.
     pub reset: bool,
+    /// A program or an archive on this machine that is placed instead of what the service would fetch.
+    pub from: Option<PathBuf>,
 }
 
 /// What a build left.
@@ -74,26 +76,27 @@ pub trait Service: Send + Sync + 'static {
         true
     }
 
-    /// The ports that it will listen on with these parameters: its facts' ports, as `with.ports` changes them.
+    /// Folders with a manifest are its units, each an instance of the manifest's name. Their parameters then have the
+    /// fields `folder` and `manifest`, which are read anew at each start and kept until the next.
+    fn takes_manifests(&self) -> bool {
+        false
+    }
+
+    /// It is only placed, for others to use: a tool or a library. It has no processes and is never started.
+    fn is_tool(&self) -> bool {
+        false
+    }
+
+    /// Services whose files it uses: each is placed once, before it, and `cx.placed_of` says where. What must run beside
+    /// it stands in `policy().needs`.
+    fn rests_on(&self) -> &'static [&'static str] {
+        &[]
+    }
+
+    /// The ports that it will listen on with these parameters: its facts' ports, as `with.ports` changes them. An
+    /// instance (`etcd@a`) gets free ones, so that any number of them runs side by side.
     fn ports(&self, unit: &UnitName, with: &Value) -> Result<Vec<PortWish>> {
-        let facts = self.facts();
-        let mut wishes: Vec<PortWish> = facts
-            .ports
-            .iter()
-            .map(|p| PortWish { name: p.name.clone(), choice: PortChoice::Number(p.default) })
-            .collect();
-        for (name, choice) in PortChoice::all_of(with)? {
-            match wishes.iter_mut().find(|w| w.name == name) {
-                Some(wish) => wish.choice = choice,
-                None => {
-                    let known: Vec<&str> = facts.ports.iter().map(|p| p.name.as_str()).collect();
-                    return Err(Failure::new(ErrorKind::InvalidParams, format!("{} has no port {name:?}", facts.name))
-                        .hint(format!("its ports are: {}", known.join(", ")))
-                        .about(unit));
-                }
-            }
-        }
-        Ok(wishes)
+        usual_ports(&self.facts(), unit, with)
     }
 
     /// Where its health can be asked over HTTP with these ports, if it can.
@@ -109,6 +112,11 @@ pub trait Service: Send + Sync + 'static {
     /// Fetches, checks and places one version. Not called where `needs_install` is false.
     async fn install(&self, cx: &Context, want: &Wanted) -> Result<Installed>;
 
+    /// Whether what a start would begin runs already, begun by somebody else: then its ports are its own.
+    async fn runs_already(&self, _cx: &Context) -> Result<bool> {
+        Ok(false)
+    }
+
     /// Makes its processes, through `cx.run(…).spawn()`, once. Ready is not its business.
     async fn start(&self, cx: &Context) -> Result<Run>;
 
@@ -117,13 +125,60 @@ pub trait Service: Send + Sync + 'static {
         cx.signal(Signal::Term).await
     }
 
+    /// Ends what a run has left outside of its processes. Asked when none of them lives any more, however they ended;
+    /// nobody is told before that the run is over, and a failure is tried again.
+    async fn clear(&self, _cx: &Context) -> Result<()> {
+        Ok(())
+    }
+
     /// Asks once how it is. An `Err` counts as unhealthy. The default: its process lives.
     async fn health(&self, _cx: &Context) -> Result<Health> {
         Ok(Health::healthy("its process lives"))
     }
 
-    /// Looks at what is placed and whether it is what it was.
-    async fn verify(&self, cx: &Context) -> Result<Vec<Check>> {
-        cx.verify_placed().await
+    /// Puts its GPU memory away, and sleeps. The default cannot.
+    async fn park(&self, cx: &Context) -> Result<()> {
+        Err(cannot(cx, "put its GPU memory away"))
     }
+
+    /// Fetches its GPU memory again, after `park`. Ends when it can be used.
+    async fn wake(&self, cx: &Context) -> Result<()> {
+        Err(cannot(cx, "fetch its GPU memory again"))
+    }
+
+    /// Goes on with so many bytes on each of its devices. The default cannot.
+    async fn downsize(&self, cx: &Context, _to_bytes: u64) -> Result<()> {
+        Err(cannot(cx, "do with less GPU memory"))
+    }
+
+    /// Looks at what is placed and whether it is what it was; without an install, at whatever can be wrong.
+    async fn verify(&self, cx: &Context) -> Result<Vec<Check>> {
+        if self.needs_install() { cx.verify_placed().await } else { Ok(vec![]) }
+    }
+}
+
+/// The ports of these facts as `with.ports` changes them.
+pub fn usual_ports(facts: &Facts, unit: &UnitName, with: &Value) -> Result<Vec<PortWish>> {
+    let is_one_of_many = unit.instance().is_some() && facts.instances.is_empty();
+    let usual = |number| if is_one_of_many { PortChoice::Auto(Auto::Auto) } else { PortChoice::Number(number) };
+    let mut wishes: Vec<PortWish> =
+        facts.ports.iter().map(|p| PortWish { name: p.name.clone(), choice: usual(p.default) }).collect();
+    for (name, choice) in PortChoice::all_of(with)? {
+        match wishes.iter_mut().find(|w| w.name == name) {
+            Some(wish) => wish.choice = choice,
+            None => {
+                let known: Vec<&str> = facts.ports.iter().map(|p| p.name.as_str()).collect();
+                return Err(Failure::new(ErrorKind::InvalidParams, format!("{} has no port {name:?}", facts.name))
+                    .hint(format!("its ports are: {}", known.join(", ")))
+                    .about(unit));
+            }
+        }
+    }
+    Ok(wishes)
+}
+
+fn cannot(cx: &Context, what: &str) -> Failure {
+    Failure::new(ErrorKind::Precondition, format!("{} does not know how to {what}", cx.unit))
+        .hint("take parked_bytes and downsize_bytes out of its policy.gpu")
+        .about(&cx.unit)
 }

@@ -7,7 +7,10 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 use wharf_model::{ErrorKind, Failure};
 
-use crate::Result;
+use crate::{
+    Result,
+    schema::{self, Misfit},
+};
 
 /// A number, or `"auto"`: let Wharf choose a free one, and keep it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -80,7 +83,16 @@ impl fmt::Display for PortChoice {
 #[derive(Clone)]
 pub struct Params {
     schema: Value,
-    check: fn(&Value) -> std::result::Result<(), serde_path_to_error::Error<serde_json::Error>>,
+    check: Check,
+}
+
+/// How a value is held against it.
+#[derive(Clone, Copy)]
+enum Check {
+    /// It must be read as a struct.
+    Struct(fn(&Value) -> std::result::Result<(), Misfit>),
+    /// It must fit the schema.
+    Schema,
 }
 
 #[derive(Deserialize, JsonSchema)]
@@ -98,8 +110,17 @@ impl Params {
     pub fn of<T: JsonSchema + DeserializeOwned>() -> Self {
         Self {
             schema: schemars::schema_for!(T).to_value(),
-            check: |v| serde_path_to_error::deserialize::<_, T>(v).map(drop),
+            check: Check::Struct(|v| {
+                let misfit =
+                    |e: serde_path_to_error::Error<serde_json::Error>| (e.path().to_string(), e.inner().to_string());
+                serde_path_to_error::deserialize::<_, T>(v).map(drop).map_err(misfit)
+            }),
         }
+    }
+
+    /// The fields that this JSON Schema of an object names, for services that are not written in Rust.
+    pub fn of_schema(schema: Value) -> Self {
+        Self { schema, check: Check::Schema }
     }
 
     /// JSON Schema of the object.
@@ -111,7 +132,11 @@ impl Params {
     pub fn check(&self, with: &Value) -> Result<()> {
         let empty = json!({});
         let with = if with.is_null() { &empty } else { with };
-        (self.check)(with).map_err(|e| {
+        let checked = match self.check {
+            Check::Struct(check) => check(with),
+            Check::Schema => schema::check(&self.schema, with),
+        };
+        checked.map_err(|(path, why)| {
             let known: Vec<&str> = self
                 .schema
                 .get("properties")
@@ -123,9 +148,8 @@ impl Params {
             } else {
                 format!("it takes: {}; `wharf inspect NAME` shows their schema", known.join(", "))
             };
-            let path = e.path().to_string();
-            let at = if path == "." { String::new() } else { format!(".{path}") };
-            Failure::new(ErrorKind::InvalidParams, format!("with{at}: {}", e.inner())).hint(hint)
+            let at = if path.is_empty() || path == "." { String::new() } else { format!(".{path}") };
+            Failure::new(ErrorKind::InvalidParams, format!("with{at}: {why}")).hint(hint)
         })
     }
 }

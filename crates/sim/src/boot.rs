@@ -39,6 +39,7 @@ impl World {
                 | Act::Kill { .. }
                 | Act::Look { .. }
                 | Act::PostStart { .. }
+                | Act::Change { .. }
                 | Act::Forget { .. }
                 | Act::Remove { .. } => None,
             })
@@ -147,6 +148,7 @@ fn looked_at(act: Act) -> Option<(UnitName, RunId)> {
         | Act::Terminate { .. }
         | Act::Kill { .. }
         | Act::PostStart { .. }
+        | Act::Change { .. }
         | Act::Forget { .. }
         | Act::Remove { .. } => None,
     }

@@ -4,12 +4,9 @@ use std::collections::BTreeMap;
 
 use wharf_core::{
     Event, GpuFact,
-    arbiter::{GpuAct, Lease},
+    arbiter::{Change, GpuAct, Lease},
 };
-use wharf_model::{
-    Device, DeviceId, DeviceKind, DeviceProcess, Inventory, LeaseId, LimitsBackend, ProcessKind, RunId, UnitName,
-    Vendor,
-};
+use wharf_model::{Device, DeviceId, DeviceProcess, Inventory, LeaseId, ProcessKind, RunId, UnitName, Vendor};
 
 use crate::{
     chance::mixed,
@@ -40,6 +37,19 @@ impl Cards {
     pub fn take(&mut self, run: RunId, lease: &Lease) {
         let of = |share: &wharf_model::Share| (usize::from(share.device == id(1)), share.declared_bytes);
         self.held.insert(run, lease.shares.iter().map(of).collect());
+    }
+
+    /// A run puts memory away, or fetches again what its lease promises it.
+    pub fn change(&mut self, run: RunId, change: Change, lease: Option<&Lease>) {
+        match (change.keeps(), self.held.get_mut(&run)) {
+            (Some(keeps), Some(held)) => held.iter_mut().for_each(|(_, bytes)| *bytes = keeps.min(*bytes)),
+            (None, Some(_)) => {
+                if let Some(lease) = lease {
+                    self.take(run, lease);
+                }
+            }
+            (_, None) => {}
+        }
     }
 
     /// Nothing of a run lives: its memory comes back after a while.
@@ -74,36 +84,14 @@ impl Machine {
         let process = |card: usize, run: &RunId, held: &Vec<(usize, u64)>| {
             let (_, bytes) = held.iter().find(|(on, _)| *on == card)?;
             let unit = self.bodies.get(run).map(|body| (body.unit.clone(), *run));
-            Some(DeviceProcess {
-                pid: pid(*run),
-                identity: Some(run.0),
-                used_bytes: Some(*bytes),
-                kind: ProcessKind::Compute,
-                unit,
-                program: None,
-                uid: None,
-                belongs_to: None,
-                parents: vec![],
-            })
+            let one = DeviceProcess::new(pid(*run), Some(*bytes), ProcessKind::Compute);
+            Some(DeviceProcess { identity: Some(run.0), unit, ..one })
         };
         let device = |card: usize| Device {
-            id: id(card),
-            vendor: Vendor::Simulated,
-            name: "Card".into(),
-            kind: DeviceKind::Gpu,
-            parent: None,
             index: card as u32,
-            pci: None,
-            numa_node: None,
-            island: None,
-            total_bytes: TOTAL,
             used_bytes: Some(self.cards.taken(card)),
-            reserved_bytes: 0,
-            unified: false,
-            keeps_memory: false,
-            limits: LimitsBackend::None,
-            taints: vec![],
             processes: Some(self.cards.held.iter().filter_map(|(run, held)| process(card, run, held)).collect()),
+            ..Device::new(id(card), Vendor::Simulated, TOTAL)
         };
         Inventory { taken_boot_ms: self.now.boot_ms, devices: (0..CARDS).map(device).collect(), ..Inventory::default() }
     }

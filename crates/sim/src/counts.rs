@@ -22,9 +22,9 @@ cases! {
     AskInstall AskBuild AskStart AskStartAnew AskStop AskStopForNow AskRetire AskRestart AskDelete AskUpgrade
     OpBuild OpInstall OpStart OpStop OpRestart OpDelete OpUpgrade
     AnsweredDone AnsweredBegun AnsweredFailed
-    ActPlace ActLaunch ActProbe ActTerminate ActKill ActLook ActPostStart ActForget ActRemove
+    ActPlace ActLaunch ActProbe ActTerminate ActKill ActLook ActPostStart ActChange ActForget ActRemove
     FactPlaced FactLaunched FactNotLaunched FactProbed FactExited FactLearned FactNotified FactLogFault FactUsed
-    FactUnused FactScheduled FactDue FactEmptied FactFound FactRemoved FactBooted
+    FactUnused FactScheduled FactDue FactEmptied FactFound FactChanged FactRemoved FactBooted
     NewsReady NewsStopping NewsStatus NewsAlive NewsTrigger NewsWatchdogPeriod NewsExtend NewsMainPid
     FoundAlive FoundDraining FoundEnded FoundNeverStarted
     PhaseNotInstalled PhaseStopped PhaseBlocked PhaseStarting PhaseRunning PhaseDegraded PhaseUnhealthy PhaseBackoff
@@ -100,6 +100,7 @@ impl Counts {
                 });
                 Seen::FactFound
             }
+            Fact::Changed { .. } => Seen::FactChanged,
             Fact::Removed { .. } => Seen::FactRemoved,
             Fact::Booted => Seen::FactBooted,
         };
@@ -129,6 +130,7 @@ impl Counts {
             Act::Kill { .. } => Seen::ActKill,
             Act::Look { .. } => Seen::ActLook,
             Act::PostStart { .. } => Seen::ActPostStart,
+            Act::Change { .. } => Seen::ActChange,
             Act::Forget { .. } => Seen::ActForget,
             Act::Remove { .. } => Seen::ActRemove,
         });

@@ -88,6 +88,8 @@ fn gpu(chance: &mut Chance) -> GpuRequest {
         importance: chance.one_of(&[10, 50]),
         preempt: chance.one_of(&[Preempt::Never, Preempt::Never, Preempt::Lower, Preempt::Force]),
         min_residency_ms: chance.one_of(&[0, 5_000]),
+        parked_bytes: chance.one_of(&[None, None, Some(1 << 30)]),
+        downsize_bytes: chance.one_of(&[None, None, None, Some(3 << 30)]),
         ..GpuRequest::default()
     }
 }

@@ -122,6 +122,7 @@ fn life_of(fact: &Fact) -> Option<RunId> {
         | Fact::Found { run, .. } => Some(*run),
         Fact::Placed { .. }
         | Fact::Probed { .. }
+        | Fact::Changed { .. }
         | Fact::Notified { .. }
         | Fact::LogFault { .. }
         | Fact::Used { .. }

@@ -154,6 +154,8 @@ pub enum TaskKind {
     Launch,
     /// A probe.
     Probe,
+    /// Memory put away, or fetched again.
+    Change,
     /// The removal of files.
     Remove,
 }

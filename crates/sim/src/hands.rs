@@ -15,6 +15,8 @@ use crate::{
 
 /// An install is broken off after this long.
 const PLACE_LIMIT_MS: u64 = 600_000;
+/// Putting memory away is broken off after this long.
+const CHANGE_LIMIT_MS: u64 = 20_000;
 /// So many deadlines at one instant are no work but a circle.
 const SPINS: u32 = 10_000;
 
@@ -62,6 +64,7 @@ impl World {
             }
             Act::Look { unit, run } => daemon.looks.push_back((unit.clone(), *run)),
             Act::PostStart { .. } => {}
+            Act::Change { unit, .. } => daemon.begin(TaskKind::Change, unit.clone(), now + CHANGE_LIMIT_MS, act),
             Act::Forget { unit, run } => {
                 if self.machine.bodies.get(run).is_some_and(Body::lives) {
                     return broken("forgets", format!("{unit}: run {run} lives and is forgotten"));
@@ -126,6 +129,17 @@ impl World {
                     }
                     Err(failure) => self.fact(Fact::NotLaunched { unit, run, failure }),
                 }
+            }
+            Act::Change { unit, run, change } => {
+                let result = if let How::Badly(kind) = how { Err(bad(*kind)) } else { Ok(()) };
+                if result.is_ok() {
+                    self.machine.cards.change(
+                        run,
+                        change,
+                        self.daemon.as_ref().and_then(|d| d.core.arbiter().of_unit(&unit)),
+                    );
+                }
+                self.fact(Fact::Changed { unit, run, change, result })
             }
             Act::Terminate { .. }
             | Act::Kill { .. }

@@ -103,6 +103,7 @@ pub fn in_words(fx: &Effects) -> Vec<String> {
         Act::Terminate { unit, run } => format!("terminate {unit} run {run}"),
         Act::Kill { unit, run } => format!("kill {unit} run {run}"),
         Act::Look { unit, run } => format!("look {unit} run {run}"),
+        Act::Change { unit, run, change } => format!("change {unit} run {run} {change:?}"),
         Act::PostStart { unit, run } => format!("post_start {unit} run {run}"),
         Act::Forget { unit, run } => format!("forget {unit} run {run}"),
         Act::Remove { unit, op, .. } => format!("remove {unit} for {op}"),

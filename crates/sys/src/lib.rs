@@ -12,6 +12,7 @@ pub mod datagram;
 pub mod files;
 pub mod library;
 pub mod memory;
+pub mod nvml;
 pub mod passed;
 pub mod pidfd;
 pub mod process;

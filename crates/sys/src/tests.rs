@@ -318,3 +318,22 @@ fn another_process_lends_a_descriptor() {
     File::from(read).read_to_string(&mut text).unwrap();
     assert_eq!(text, "x");
 }
+
+#[test]
+fn a_program_that_this_one_becomes_finds_what_was_passed() {
+    const NAME: &str = "tests::a_program_that_this_one_becomes_finds_what_was_passed";
+    const OUT: &str = "WHARF_SYS_PASSED";
+    if let Some(out) = std::env::var_os(OUT) {
+        let open = || File::options().append(true).create(true).open(&out).unwrap().into();
+        let script = "test \"$LISTEN_PID\" = $$ && echo $LISTEN_FDS $LISTEN_FDNAMES >&3 && echo second >&4";
+        let failed = crate::passed::become_with(Command::new("sh").args(["-c", script]), vec![open(), open()], "web");
+        panic!("{failed}");
+    }
+    // A process of its own: what becomes another program runs no test after it.
+    let out = scratch("passed");
+    let own = std::env::current_exe().unwrap();
+    let ended = Command::new(own).args(["--exact", NAME, "--nocapture"]).env(OUT, &out).status().unwrap();
+    assert!(ended.success(), "{ended}");
+    assert_eq!(std::fs::read_to_string(&out).unwrap(), "2 web:web\nsecond\n");
+    std::fs::remove_file(&out).unwrap();
+}

@@ -47,13 +47,14 @@ fn a_unit_is_warmed_up_and_drained_and_clients_are_known() {
     assert_eq!(refused["code"], -32008, "it asks for none: {refused:#}");
 }
 
+/// LM-32: a GPU status command.
 #[test]
 fn a_person_reads_who_has_what_and_what_a_wish_would_come_to() {
     let daemon = daemon(&[("sim-0", "8GiB"), ("sim-1", "8GiB")]);
     daemon.ok("service.start", engine("model", 6));
     let text = said(&daemon, &["gpu"]);
     for part in ["0 sim-0\n", "1 sim-1\n", "[AAAA", "A  command@model", "active", "can be handed out"] {
-        assert!(text.contains(part), "{part:?} is not in\n{text}");
+        assert!(text.contains(part), "LM-32: {part:?} is not in\n{text}");
     }
     let whole: Value = daemon.cli_ok(&["gpu", "--json"]).json();
     assert_eq!(whole["devices"]["devices"].as_array().unwrap().len(), 2);
@@ -76,6 +77,15 @@ fn a_person_reads_who_has_what_and_what_a_wish_would_come_to() {
     let misspelled = daemon.err("gpu.acquire", json!({ "request": { "vram": GIB } }));
     assert_eq!(misspelled["code"], -32602, "a misspelled size is not a whole device");
 
+    let worth = daemon.ok("gpu.explain", json!({ "unit": "command@model" }))["value"].clone();
+    let [reload, expected, credit, weight, value] =
+        ["reload_ms", "expected_uses_micro", "credit_ms", "weight", "value"].map(|name| worth[name].as_u64().unwrap());
+    assert_eq!(
+        (reload * expected / 1_000_000 + credit) * weight / 60,
+        value,
+        "what is shown is what decides: {worth:#}"
+    );
+    assert!(value > 0 && expected > 0 && weight == 60, "{worth:#}");
     let text = said(&daemon, &["gpu", "explain", "command@model"]);
     assert!(text.contains("command@model has its devices") && text.contains("worth"), "{text}");
     let text = said(&daemon, &["gpu", "ps"]);

@@ -60,22 +60,25 @@ fn sn_79_to_86_ranges_are_advice() {
         .map(|r| format!("{} {}-{}", r["purpose"].as_str().unwrap(), r["from"], r["to"]))
         .collect();
     let asked = [
-        "gpu 8000-8009",
-        "ml 8010-8019",
-        "data 8020-8039",
-        "utility 8040-8059",
-        "ui 8060-8079",
-        "manager 8080-8080",
-        "mcp 9000-9099",
+        ("SN-79", "gpu 8000-8009"),
+        ("SN-80", "ml 8010-8019"),
+        ("SN-81", "data 8020-8039"),
+        ("SN-82", "utility 8040-8059"),
+        ("SN-83", "ui 8060-8079"),
+        ("SN-84", "manager 8080-8080"),
+        ("SN-85", "mcp 9000-9099"),
     ];
-    assert_eq!(table[..7], asked, "SN-79 to SN-85");
+    for (row, (id, wanted)) in table.iter().zip(asked) {
+        assert_eq!(row, wanted, "{id}");
+    }
+    assert!(table.len() > asked.len(), "{table:?}");
     // SN-86: a service without a GPU inside the range for GPUs is started, and warned of.
     let Ok(spare) = (8000..8010).find(|p| TcpListener::bind(("127.0.0.1", *p)).is_ok()).ok_or(()) else {
         return wharf_tests::cannot("SN-86", "every port from 8000 to 8009 is taken");
     };
     let with = json!({ "argv": ["sleep", "1000"], "ports": { "http": spare }, "health": "none" });
     daemon.run("cpu", with);
-    assert!(drift(&daemon, spare).contains(&"port_outside_range".to_owned()), "{:?}", drift(&daemon, spare));
+    assert!(drift(&daemon, spare).contains(&"port_outside_range".to_owned()), "SN-86: {:?}", drift(&daemon, spare));
     assert!(daemon.log().contains("command@cpu: port_outside_range (http)"), "{}", daemon.log());
     let advice = daemon.ok("port.drift", json!({ "advice": false }));
     assert!(!advice.to_string().contains("port_outside_range"), "{advice}");
@@ -119,13 +122,14 @@ fn hl_35_to_37_ports_are_verified_free_by_a_real_bind_before_a_start() {
     assert_eq!(verdicts, [json!("free"), json!("taken")]);
     let holder = checked["ports"][1]["holder"].as_str().unwrap();
     assert!(holder.contains(&format!("pid {}", std::process::id())), "{holder}");
-    // HL-36: port, service and the system's own words.
+    // HL-37: it was tried by a real bind, so the answer has the system's own words. HL-36: with port and service.
     let with = json!({ "argv": ["sleep", "9"], "ports": { "http": port }, "health": "none" });
     let error = daemon.err("service.start", json!({ "name": "command@vault", "with": with }));
     let whole = error.to_string();
     for word in [&port.to_string(), "command@vault", "Address already in use"] {
-        assert!(whole.contains(word), "{word}: {error}");
+        assert!(whole.contains(word), "HL-36: {word}: {error}");
     }
+    assert!(holder.contains("is taken by") && checked["ok"] == false, "HL-35, HL-37: {checked}");
     drop(taken);
     let checked = daemon.ok("port.check", json!({ "ports": [port, free] }));
     let row = &checked["ports"][0];

@@ -27,12 +27,12 @@ fn jc_4_it_answers_what_is_listening_on_a_port() {
     unit(&daemon, "web", own, &listener("127.0.0.1", own, "", ""));
     let stranger = Stranger::python(&listener("127.0.0.1", theirs, "", ""));
     let found = who(&daemon, own);
-    assert_eq!(found["holders"][0]["unit"], "command@web", "{found}");
+    assert_eq!(found["holders"][0]["unit"], "command@web", "JC-4: {found}");
     assert_eq!(found["holders"][0]["found_by"], "lease");
     assert_eq!(found["units"], json!(["command@web"]));
     let found = who(&daemon, theirs);
     let holder = &found["holders"][0];
-    assert_eq!((&holder["pid"], &holder["unit"]), (&json!(stranger.pid()), &json!(null)), "{found}");
+    assert_eq!((&holder["pid"], &holder["unit"]), (&json!(stranger.pid()), &json!(null)), "JC-4: {found}");
     assert!(holder["cmdline"].as_str().unwrap().contains("import socket"), "{holder}");
     let said = daemon.cli_ok(&["ports", "who", &theirs.to_string()]);
     let begins = format!("port {theirs}: python3 (pid {}, user ", stranger.pid());
@@ -85,6 +85,24 @@ fn arbiter_11_who_has_only_bound_a_port_and_who_connects_from_it_are_named() {
     eventually("the connection is over", Duration::from_secs(5), || who(&daemon, at)["time_wait"] == 1);
     let checked = daemon.ok("port.check", json!({ "ports": [at] }));
     assert_eq!((&checked["ok"], &checked["ports"][0]["verdict"]), (&json!(true), &json!("time_wait")), "{checked}");
+}
+
+#[test]
+fn a_program_behind_a_link_is_named_as_it_was_called() {
+    // redis-server is a link to redis-check-rdb in some packages.
+    let daemon = Daemon::start();
+    let folder = tempfile::tempdir().unwrap();
+    let (file, link) = (folder.path().join("redis-check-rdb"), folder.path().join("redis-server"));
+    fs::copy(wharf_tests::beside("wharf-talker"), &file).unwrap();
+    std::os::unix::fs::symlink(&file, &link).unwrap();
+    let port = free_port();
+    let server = Stranger::begin(Command::new(&link).args([&format!("serve:{port}:200:x"), "log:up", "wait"]));
+    let holder = who(&daemon, port)["holders"][0].clone();
+    assert_eq!((&holder["pid"], &holder["command"]), (&json!(server.pid()), &json!("redis-server")), "{holder}");
+    assert_eq!(holder["exe"], link.display().to_string(), "{holder}");
+    let said = daemon.cli_ok(&["ports", "who", &port.to_string()]).out;
+    assert!(said.starts_with(&format!("port {port}: redis-server (pid {}", server.pid())), "{said}");
+    assert!(!said.contains("redis-check-rdb"), "{said}");
 }
 
 /// A cgroup of this name with this process in it, where this machine lets us make one. It goes with the value.

@@ -8,7 +8,8 @@
 //! --bytes N           on each device; half at once, the rest when it has loaded
 //! --device UUID       instead of those of the environment
 //! --load-ms N         loading takes this long
-//! --port N            then GET answers on 127.0.0.1; PORT where it is not given
+//! --port N            then GET answers on 127.0.0.1; PORT where it is not given. POST /hold/BYTES has so much from
+//!                     then on, POST /sleep/BYTES too, and GET answers 503 until POST /wake
 //! --grow N:MS         N bytes more, MS after it got ready
 //! --on-term slow:MS   SIGTERM ends it after MS; `ignore`: never. Else at once
 //! --fork              a helper process takes the memory, hears no SIGTERM, and outlives us
@@ -148,7 +149,7 @@ async fn play(options: Options, ground: Ground) -> io::Result<ExitCode> {
             None => None,
         };
         println!("ready");
-        tokio::join!(grow(&ground, &options), answer(listener)).0
+        tokio::join!(grow(&ground, &options), answer(listener, &ground, &options)).0
     };
     tokio::pin!(work);
     loop {
@@ -184,18 +185,33 @@ async fn grow(ground: &Ground, options: &Options) -> io::Result<()> {
     std::future::pending().await
 }
 
-async fn answer(listener: Option<TcpListener>) {
+async fn answer(listener: Option<TcpListener>, ground: &Ground, options: &Options) {
     let Some(listener) = listener else { return std::future::pending().await };
+    let mut asleep = false;
     loop {
         let Ok((mut socket, _)) = listener.accept().await else { continue };
-        tokio::spawn(async move {
-            let mut asked = [0; 4096];
-            let _ = socket.read(&mut asked).await;
-            let body = json!({"pid": std::process::id()}).to_string();
-            let length = body.len();
-            let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n");
-            let _ = socket.write_all((head + &body).as_bytes()).await;
-        });
+        let mut asked = [0; 4096];
+        // One that connects and says nothing holds up the others for a moment only.
+        let read = tokio::time::timeout(Duration::from_secs(1), socket.read(&mut asked)).await;
+        let Ok(Ok(count)) = read else { continue };
+        let line = String::from_utf8_lossy(&asked[..count]).into_owned();
+        let path = line.split_whitespace().nth(1).unwrap_or_default().to_owned();
+        let bytes = |prefix: &str| path.strip_prefix(prefix).and_then(|bytes| bytes.parse().ok());
+        let (had, wanted) = (asleep, bytes("/hold/").or_else(|| bytes("/sleep/")));
+        asleep = path.starts_with("/sleep/") || asleep && path != "/wake";
+        let wanted = wanted.or_else(|| (path == "/wake").then_some(options.bytes));
+        let held = wanted.is_none_or(|bytes| hold(ground, options, bytes).is_ok());
+        let status = if !held {
+            "507 Out Of Memory"
+        } else if had && asleep {
+            "503 Asleep"
+        } else {
+            "200 OK"
+        };
+        let body = json!({"pid": std::process::id()}).to_string();
+        let length = body.len();
+        let head = format!("HTTP/1.1 {status}\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n");
+        let _ = socket.write_all((head + &body).as_bytes()).await;
     }
 }
 

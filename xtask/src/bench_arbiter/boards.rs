@@ -24,7 +24,7 @@ pub struct Kind {
 }
 
 fn may(value: u64) -> Leave {
-    Leave::May { value, park: None, est_ms: 2_000, reload_ms: 20_000 }
+    Leave::May { value, downsize: None, park: None, est_ms: 2_000, reload_ms: 20_000 }
 }
 
 fn any_value(dice: &mut Dice) -> Leave {
@@ -36,7 +36,7 @@ fn any_value(dice: &mut Dice) -> Leave {
 fn as_it_comes(dice: &mut Dice) -> Leave {
     match dice.below(20) {
         0..4 => Leave::No("pinned".into()),
-        4 => Leave::Going { est_ms: 2_000 },
+        4 => Leave::Going { est_ms: 2_000, keeps: 0 },
         _ => any_value(dice),
     }
 }

@@ -142,7 +142,13 @@ fn planned(trace: &Trace, loaded: &Loaded, which: usize, value: impl Fn(usize) -
         alone: false,
         never_with: vec![],
         only_with: vec![],
-        leave: Leave::May { value: value(other), park: None, est_ms: 0, reload_ms: trace.programs[other].reload_ms },
+        leave: Leave::May {
+            value: value(other),
+            downsize: None,
+            park: None,
+            est_ms: 0,
+            reload_ms: trace.programs[other].reload_ms,
+        },
     });
     let places = (0..loaded.sizes.len()).map(|device| Place {
         id: DeviceId::from(&*format!("GPU-{device:02}")),

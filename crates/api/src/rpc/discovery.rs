@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::{Caller, table::methods};
+use crate::{Caller, params::ListParams, table::methods};
 
 methods! {
     /// What the engine does for the namespace `discovery`.
@@ -12,6 +12,8 @@ methods! {
 
     /// Looks for manifests in folders and those below them.
     Read "discovery.scan" scan(ScanParams) -> ScanReport;
+    /// Looks at the services folder anew: its executables are asked what they are, its manifests are read.
+    Control "discovery.rescan" rescan(ListParams) -> RescanReport;
 }
 
 /// Params of `discovery.scan`.
@@ -60,4 +62,28 @@ pub struct ScanReport {
     pub errors: Vec<ScanError>,
     /// No limit ended the scan before all was looked at.
     pub complete: bool,
+}
+
+/// A service that is an executable of the services folder.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct OwnService {
+    /// Its name.
+    pub name: String,
+    /// Its file.
+    pub path: String,
+    /// One line for people, as it says it.
+    pub summary: String,
+}
+
+/// The result of `discovery.rescan`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct RescanReport {
+    /// The folder that was looked at.
+    pub folder: String,
+    /// The services in it, by name.
+    pub services: Vec<OwnService>,
+    /// The manifests in it and below it, by name: each is a unit, `compose@NAME`.
+    pub manifests: Vec<ManifestRow>,
+    /// Files that are no service as they are.
+    pub errors: Vec<ScanError>,
 }

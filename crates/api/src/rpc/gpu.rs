@@ -3,14 +3,18 @@
 //! Sizes are bytes, devices are full UUIDs, times are milliseconds that have passed or are left: a caller needs no
 //! clock of ours. Who calls is what the kernel says of the connection, never a param.
 
+mod ease;
 mod given;
 mod rows;
+mod strangers;
 
+pub use ease::*;
 pub use given::*;
 pub use rows::*;
+pub use strangers::*;
 use wharf_model::Plan;
 
-use crate::{Caller, table::methods};
+use crate::{Caller, WatchReport, table::methods};
 
 methods! {
     /// What the engine does for the namespace `gpu`.
@@ -60,4 +64,14 @@ methods! {
     Control "gpu.drain" gpu_drain(DrainParams) -> Drained;
     /// Who has leases or waits for them, by client, with what it is known to need.
     Read "gpu.clients" gpu_clients(GpuListParams) -> GpuClientList;
+    /// A holder sleeps, and its memory is put away: said by itself, or asked for by hand.
+    Control "gpu.park" gpu_park(ParkParams) -> LeaseAck;
+    /// A holder that sleeps waits its turn to have its memory again.
+    Control "gpu.unpark" gpu_unpark(UnparkParams) -> LeaseAck;
+    /// A program that never asked gets a lease for what it has.
+    Control "gpu.adopt" gpu_adopt(AdoptParams) -> Adopted;
+    /// A program that never asked is baseline from now on: taken, and no news.
+    Control "gpu.ignore" gpu_ignore(IgnoreParams) -> IgnoreAck;
+    /// What has happened to GPUs since a number; in a stream, all that follows.
+    Logs "gpu.watch" gpu_watch(GpuWatchParams) -> WatchReport;
 }

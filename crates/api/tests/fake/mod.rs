@@ -87,6 +87,7 @@ take_all! { rpc::daemon::RpcDaemonApi:
 
 take_all! { rpc::discovery::DiscoveryApi:
     scan(rpc::discovery::ScanParams) -> rpc::discovery::ScanReport;
+    rescan(ListParams) -> rpc::discovery::RescanReport;
 }
 
 take_all! { rpc::deps::DepsApi:
@@ -112,11 +113,16 @@ take_all! { rpc::gpu::GpuApi:
     gpu_reserve(rpc::gpu::ReserveParams) -> rpc::gpu::DeviceAck;
     gpu_taint(rpc::gpu::TaintParams) -> rpc::gpu::DeviceAck;
     gpu_pin(rpc::gpu::PinParams) -> rpc::gpu::LeaseAck;
+    gpu_adopt(rpc::gpu::AdoptParams) -> rpc::gpu::Adopted;
+    gpu_ignore(rpc::gpu::IgnoreParams) -> rpc::gpu::IgnoreAck;
+    gpu_watch(rpc::gpu::GpuWatchParams) -> WatchReport;
     gpu_explain(rpc::gpu::ExplainParams) -> rpc::gpu::GpuExplanation;
     gpu_calibrate(rpc::gpu::GpuListParams) -> rpc::gpu::Calibration;
     gpu_warmup(rpc::gpu::WarmupParams) -> rpc::gpu::Warmed;
     gpu_drain(rpc::gpu::DrainParams) -> rpc::gpu::Drained;
     gpu_clients(rpc::gpu::GpuListParams) -> rpc::gpu::GpuClientList;
+    gpu_park(rpc::gpu::ParkParams) -> rpc::gpu::LeaseAck;
+    gpu_unpark(rpc::gpu::UnparkParams) -> rpc::gpu::LeaseAck;
 }
 
 take_all! { rpc::port::PortApi:
@@ -124,6 +130,8 @@ take_all! { rpc::port::PortApi:
     port_whois(rpc::port::PortWhoisParams) -> rpc::port::PortWhois;
     port_check(rpc::port::PortCheckParams) -> rpc::port::PortChecked;
     port_free(rpc::port::PortFreeParams) -> rpc::port::PortFree;
+    port_declare(rpc::port::PortDeclareParams) -> rpc::port::PortDeclared;
+    port_undeclare(rpc::port::PortUndeclareParams) -> rpc::port::PortUndeclared;
     port_lease(rpc::port::PortLeaseParams) -> rpc::port::PortLeased;
     port_confirm(rpc::port::PortConfirmParams) -> rpc::port::PortConfirmed;
     port_renew(rpc::port::PortRenewParams) -> rpc::port::PortRenewed;
@@ -131,5 +139,6 @@ take_all! { rpc::port::PortApi:
     port_leases(ListParams) -> rpc::port::PortLeases;
     port_ranges(ListParams) -> rpc::port::PortRanges;
     port_drift(rpc::port::PortDriftParams) -> rpc::port::PortDrift;
+    port_watch(rpc::port::PortWatchParams) -> WatchReport;
     port_evict(rpc::port::PortEvictParams) -> rpc::port::PortEvicted;
 }

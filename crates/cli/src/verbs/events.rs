@@ -20,6 +20,8 @@ use crate::{
     words,
 };
 
+/// Any kind of event, of any unit.
+const WATCH: &str = "event.watch";
 /// How long the next daemon is waited for before it is looked for again.
 const AGAIN: Duration = Duration::from_millis(250);
 
@@ -73,6 +75,7 @@ impl Events {
             boot: self.boot,
             units: self.names,
             kinds: self.kind.into_iter().flat_map(|Kinds(kinds)| kinds).collect(),
+            ports: vec![],
             limit: Some(if self.since.is_some() { 1_000 } else { self.lines }),
             wait_ms: 0,
         };
@@ -86,21 +89,26 @@ impl Events {
                     break;
                 }
             }
-            if self.follow { follow(session, &client, params).await } else { Ok(Exit::Done) }
+            if self.follow { follow(session, &client, WATCH, params).await } else { Ok(Exit::Done) }
         })
     }
 }
 
 async fn ask(client: &Client, params: &WatchParams) -> Result<WatchReport, Trouble> {
-    let raw = client.raw("event.watch", given::params(params)?).await?;
+    let raw = client.raw(WATCH, given::params(params)?).await?;
     session::read(&raw)
 }
 
 /// Until the process ends: a daemon that goes away is waited for, and asked for what came since.
-async fn follow(session: &Session, client: &Client, mut params: WatchParams) -> Outcome {
+pub(crate) async fn follow(
+    session: &Session,
+    client: &Client,
+    method: &'static str,
+    mut params: WatchParams,
+) -> Outcome {
     let mut is_told = false;
     loop {
-        let ended = follow_one(session, client, &mut params, &mut is_told).await;
+        let ended = follow_one(session, client, method, &mut params, &mut is_told).await;
         match ended {
             Ok(()) => {}
             Err(Trouble::Client(failure)) if is_passing(&failure) => {
@@ -130,12 +138,13 @@ fn is_passing(failure: &ClientFailure) -> bool {
 async fn follow_one(
     session: &Session,
     client: &Client,
+    method: &'static str,
     params: &mut WatchParams,
     is_told: &mut bool,
 ) -> Result<(), Trouble> {
-    let mut listening = client.listen("event.watch", given::params(params)?).await?;
-    while let Heard::Notification { method, params: said } = listening.next().await? {
-        if method != "event.notice" {
+    let mut listening = client.listen(method, given::params(params)?).await?;
+    while let Heard::Notification { method: told, params: said } = listening.next().await? {
+        if told != "event.notice" {
             continue;
         }
         *is_told = false;
@@ -198,6 +207,11 @@ fn what(happened: &Happened) -> String {
         Happened::DiskFreed { disk: Disk::State } => "the disk of the state has room again".into(),
         Happened::DiskFreed { disk: Disk::Logs } => "the disk of the logs has room again".into(),
         Happened::GpuLease { lease, holder, state, devices, why } => gpu_lease(*lease, holder, *state, devices, why),
+        Happened::GpuAsked { holder, r#do, to_bytes, by, .. } => {
+            let to = to_bytes.map_or_else(String::new, |bytes| format!(", to {}", size(bytes)));
+            let by = by.as_ref().map_or_else(String::new, |by| format!(", for {by}"));
+            format!("{holder} is asked to {}{to}{by}", r#do)
+        }
         Happened::GpuOverDeclared { holder, device, declared_bytes, measured_bytes, .. } => {
             let (declared, measured) = (size(*declared_bytes), size(*measured_bytes));
             format!("{holder} takes {measured} on {device} and declared {declared}")
@@ -207,9 +221,19 @@ fn what(happened: &Happened) -> String {
             format!("{} of {device} taken without a lease: {who}", size(*bytes))
         }
         Happened::GpuDevice { device, what } => format!("{device} {what}"),
+        Happened::GpuLeak { holder, device, bytes, .. } => {
+            let text = format!("{} of {device} did not come back from {holder}", size(*bytes));
+            Cell::styled(text, words::bad()).shown()
+        }
+        Happened::GpuHeadroomLow { device, headroom_bytes, total_bytes } => {
+            format!("{} of {} of {device} can be handed out still", size(*headroom_bytes), size(*total_bytes))
+        }
+        Happened::PortAppeared { address, text, .. } => format!("{text} listens on {address}"),
+        Happened::PortVanished { address, text, .. } => format!("{text} listens on {address} no more"),
         Happened::PortDuplicate { text, .. }
         | Happened::PortIntruder { text, .. }
-        | Happened::PortOpen { text, .. } => Cell::styled(text.clone(), words::bad()).shown(),
+        | Happened::PortOpen { text, .. }
+        | Happened::PortDrift { text, .. } => Cell::styled(text.clone(), words::bad()).shown(),
         Happened::PortFreed { lease, holder, ports, why } => {
             let ports: Vec<String> = ports.iter().map(u16::to_string).collect();
             format!("{} of {holder} given back ({lease}): {why}", ports.join(", "))

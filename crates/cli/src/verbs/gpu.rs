@@ -2,12 +2,15 @@
 
 mod board;
 mod change;
+mod ease;
 mod explain;
 mod leave;
 mod lists;
 mod need;
 mod plan;
 mod run;
+mod strangers;
+mod watch;
 
 use serde_json::{Value, value::RawValue};
 use wharf_api::rpc::gpu::GpuList;
@@ -51,10 +54,15 @@ enum Verb {
     Release(change::Release),
     Revoke(leave::Revoke),
     Cancel(change::Cancel),
+    Park(ease::Park),
+    Unpark(ease::Unpark),
     Pin(change::Pin),
     Reserve(change::Reserve),
     Taint(change::Taint),
     Untaint(change::Untaint),
+    Adopt(strangers::Adopt),
+    Ignore(strangers::Ignore),
+    Watch(watch::Watch),
 }
 
 impl Gpu {
@@ -74,10 +82,15 @@ impl Gpu {
             Some(Verb::Release(verb)) => verb.run(session),
             Some(Verb::Revoke(verb)) => verb.run(session),
             Some(Verb::Cancel(verb)) => verb.run(session),
+            Some(Verb::Park(verb)) => verb.run(session),
+            Some(Verb::Unpark(verb)) => verb.run(session),
             Some(Verb::Pin(verb)) => verb.run(session),
             Some(Verb::Reserve(verb)) => verb.run(session),
             Some(Verb::Taint(verb)) => verb.run(session),
             Some(Verb::Untaint(verb)) => verb.run(session),
+            Some(Verb::Adopt(verb)) => verb.run(session),
+            Some(Verb::Ignore(verb)) => verb.run(session),
+            Some(Verb::Watch(verb)) => verb.run(session),
         }
     }
 }

@@ -1,7 +1,10 @@
 //! `wharf ports`: who has which port, and ports for programs that are no services.
 
+mod declare;
 mod lease;
+mod run;
 mod show;
+mod watch;
 
 use clap::ValueEnum;
 use serde::Serialize;
@@ -20,10 +23,10 @@ use crate::{
     trouble::{Outcome, Trouble},
 };
 
-/// Show who has which port; find, lease and give back ports
+/// Show who has which port; declare, find, lease and give back ports
 ///
-/// Without a verb: every port that a service declares, a lease has, the table reserves, or somebody
-/// listens on. A mark in the last column is explained by `wharf ports drift`.
+/// Without a verb: every port that a service declares, that is written down, that a lease has, that
+/// the table reserves, or that somebody listens on. A mark in the last column is explained by `wharf ports drift`.
 #[derive(Debug, clap::Args)]
 #[command(args_conflicts_with_subcommands = true, subcommand_value_name = "VERB", subcommand_help_heading = "Verbs")]
 #[command(after_help = "Examples:
@@ -31,7 +34,9 @@ use crate::{
   wharf ports who 8210                 who has it, down to container, systemd unit and user
   wharf ports free --range gpu         the next port for a GPU service
   wharf ports check 8080,8081          could a program listen there now?
+  wharf ports declare grafana 3000     write down whose a port is
   wharf ports lease web -- ./server    run a program with a port of its own in $PORT
+  wharf ports run web -- gunicorn app  the same with the port open before the program begins
   wharf ports drift                    what is not as declared, and what to do")]
 pub(crate) struct Ports {
     #[command(flatten)]
@@ -48,7 +53,7 @@ struct Only {
     /// Only ports in the ranges of this purpose: gpu, ml, data, utility, ui, mcp, any
     #[arg(long, value_name = "PURPOSE")]
     range: Option<String>,
-    /// Only what is of this service, or of leases of this name
+    /// Only what is of this service, of leases of this name, or is written down for it
     #[arg(value_name = "NAME")]
     service: Option<String>,
 }
@@ -90,7 +95,10 @@ enum Ask {
         #[arg(long)]
         udp: bool,
     },
+    Declare(declare::Declare),
+    Undeclare(declare::Undeclare),
     Lease(lease::Lease),
+    Run(run::Run),
     Confirm(lease::Confirm),
     Renew(lease::Renew),
     Release(lease::Release),
@@ -104,6 +112,7 @@ enum Ask {
         #[arg(long)]
         no_advice: bool,
     },
+    Watch(watch::Watch),
     /// End who holds a port, where that is a left-over of ours
     ///
     /// A process of a run that is over, or one that was seen to listen for a lease that is over.
@@ -185,7 +194,10 @@ impl Ask {
                 let checked: PortChecked = ask(session, "port.check", &params, show::checked)?;
                 Ok(if checked.ok { Exit::Done } else { Exit::Conflict })
             }
+            Self::Declare(declare) => declare.run(session),
+            Self::Undeclare(undeclare) => undeclare.run(session),
             Self::Lease(lease) => lease.run(session),
+            Self::Run(run) => run.run(session),
             Self::Confirm(confirm) => confirm.run(session),
             Self::Renew(renew) => renew.run(session),
             Self::Release(release) => release.run(session),
@@ -202,6 +214,7 @@ impl Ask {
                 let drift: PortDrift = ask(session, "port.drift", &params, show::drift)?;
                 Ok(if drift.ok { Exit::Done } else { Exit::Unwell })
             }
+            Self::Watch(watch) => watch.run(session),
             Self::Evict { port, pid, grace, udp, dry_run } => {
                 let grace_ms = Some(grace.saturating_mul(1000));
                 let params = PortEvictParams { port, protocol: protocol(udp), pid, identity: None, grace_ms, dry_run };

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use wharf_model::{DeviceId, ErrorKind, Failure, GpuRequest, Holder, LeaseId, LeaseState, Taint, UnitName};
 
-use super::{Arbiter, Lease, Outcome};
+use super::{Arbiter, GpuAct, Lease, Outcome};
 use crate::{Now, Ticket};
 
 /// The most devices that one request can name.
@@ -68,10 +68,7 @@ impl Arbiter {
         self.book.last_lease += 1;
         let id = LeaseId(self.book.last_lease);
         let mut lease = Lease::new(id, owner, holder, request, now.boot_ms);
-        lease.at_once = terms.wait_ms == Some(0);
-        // Also who does not wait gives the devices time to be measured.
-        let wait_ms = terms.wait_ms.map(|ms| if ms == 0 { PATIENCE_MS } else { ms });
-        lease.wait_until_ms = wait_ms.map(|ms| now.boot_ms.saturating_add(ms));
+        lease.wait(now.boot_ms, terms.wait_ms);
         lease.key = terms.key;
         lease.ttl_ms = terms.ttl_ms;
         self.index(&lease);
@@ -115,9 +112,6 @@ impl Arbiter {
 
     /// The lease, if this epoch is its present one and its holder still has it.
     fn present(&mut self, id: LeaseId, epoch: u64) -> Result<&mut Lease, Failure> {
-        let stale = |text: String| {
-            Failure::new(ErrorKind::StaleEpoch, text).hint("acquire again: what was granted is granted no more")
-        };
         let Some(lease) = self.leases.get_mut(&id) else { return Err(stale(format!("{id} is over"))) };
         if lease.epoch != epoch {
             return Err(stale(format!("{id} has another epoch than {epoch}")));
@@ -186,6 +180,10 @@ impl Arbiter {
             return (fx, Err(failure));
         }
         let Some(lease) = self.leases.get(&id).cloned() else { return (fx, Ok(())) };
+        if lease.state == LeaseState::Parked {
+            let failure = Failure::new(ErrorKind::Conflict, format!("{id} is parked"));
+            return (fx, Err(failure.hint(format!("wake it first: wharf gpu unpark {id}"))));
+        }
         for share in &lease.shares {
             let Some(slot) = self.slots.get(&share.device) else { continue };
             let room = self.count(slot, Some(id)).headroom;
@@ -207,6 +205,12 @@ impl Arbiter {
                 share.charge_bytes = vram_bytes.max(share.measured_bytes.unwrap_or(0));
             }
             lease.request.need.vram_bytes = Some(vram_bytes);
+            let is_enough = lease.makes_room().is_some_and(|to_bytes| vram_bytes <= to_bytes);
+            if let Some(asked) = lease.asked.as_mut().filter(|_| is_enough) {
+                // It was asked for this. That it is so is for the next measurement to say.
+                asked.done_ms = Some(now.boot_ms);
+                fx.acts.push(GpuAct::Measure);
+            }
             lease.over_told = false;
             fx.leases.insert(id);
         }
@@ -299,6 +303,9 @@ impl Arbiter {
         if !self.slots.contains_key(device) {
             return (fx, Err(self.no_device(device)));
         }
+        if self.book.taints.get(device) != taint.as_ref() {
+            self.tell_taint(device, taint.as_ref(), &mut fx);
+        }
         match taint {
             Some(taint) => self.book.taints.insert(device.clone(), taint),
             None => self.book.taints.remove(device),
@@ -328,9 +335,11 @@ impl Arbiter {
     }
 }
 
-/// How long a request that does not wait is given for the devices to be measured.
-const PATIENCE_MS: u64 = 5_000;
+/// The lease is not what its holder takes it for.
+pub(super) fn stale(text: String) -> Failure {
+    Failure::new(ErrorKind::StaleEpoch, text).hint("acquire again: what was granted is granted no more")
+}
 
-fn not_there(id: LeaseId) -> Failure {
+pub(super) fn not_there(id: LeaseId) -> Failure {
     Failure::new(ErrorKind::NotFound, format!("there is no {id}")).hint("see what there is: wharf gpu")
 }

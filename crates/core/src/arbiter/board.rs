@@ -4,7 +4,7 @@
 //! that has been decided for each resident before (`Leave`), so that a plan is geometry and nothing else. The same
 //! board and the same need give the same plan.
 
-use wharf_model::{DeviceId, GpuNeed, LeaseId, UnitName};
+use wharf_model::{DeviceId, GpuNeed, LeaseId, MakeRoom, UnitName};
 
 /// Why a device is not for this request just now.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,15 +54,6 @@ pub struct Place {
     pub numa: Option<u32>,
 }
 
-/// How a holder can make room, cheapest first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Action {
-    /// It sleeps and keeps a rest of its memory.
-    Park,
-    /// It ends.
-    Stop,
-}
-
 /// Whether a resident could be sent away for this request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Leave {
@@ -72,6 +63,8 @@ pub enum Leave {
     May {
         /// What its going costs: seconds to load it again × how often it is used × how much it matters.
         value: u64,
+        /// It can go on with so many bytes on each of its devices instead.
+        downsize: Option<u64>,
         /// It can sleep instead, and keeps so many bytes on each of its devices.
         park: Option<u64>,
         /// How long until its memory is back, in milliseconds, as far as is known.
@@ -79,10 +72,12 @@ pub enum Leave {
         /// How long it takes to load again, in milliseconds, as far as is known.
         reload_ms: u64,
     },
-    /// It goes already: its memory comes back by itself.
+    /// It goes already, or makes room: its memory comes back by itself.
     Going {
         /// In so many milliseconds, as far as is known.
         est_ms: u64,
+        /// So many bytes on each of its devices do not: it stays. 0: it ends.
+        keeps: u64,
     },
 }
 
@@ -120,7 +115,9 @@ pub struct Victim {
     /// Whose lease.
     pub lease: LeaseId,
     /// How.
-    pub action: Action,
+    pub how: MakeRoom,
+    /// What it keeps on each of its devices, in bytes.
+    pub keeps: u64,
 }
 
 /// Devices for a need.

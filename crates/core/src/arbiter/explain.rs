@@ -3,7 +3,7 @@
 use serde_json::json;
 use wharf_model::{
     Blocker, BlockingLease, DeviceId, DeviceProcess, ErrorKind, Failure, ForeignProcess, GpuNeed, GpuRequest, Holder,
-    LeaseId, LeaseState, Plan, PlanStep, Remedy, size,
+    LeaseId, LeaseState, MakeRoom, Plan, PlanStep, Remedy, size,
 };
 
 use super::{
@@ -23,6 +23,9 @@ fn wants(need: &GpuNeed) -> String {
         many => format!("{much} on each of {many} devices{alone}"),
     }
 }
+
+/// What waking is taken to cost, in milliseconds.
+const WAKE_MS: u64 = 1_000;
 
 impl Arbiter {
     /// What the request would come to. It is the same code that would grant it, run on a copy.
@@ -62,9 +65,16 @@ impl Arbiter {
         } else if placed {
             let who: Vec<String> = actions
                 .iter()
-                .map(|step| format!("{} ({}, reload {})", step.holder, size(step.frees_bytes), seconds(step.reload_ms)))
+                .map(|step| {
+                    let (r#do, frees, reload) = (step.r#do.word(), size(step.frees_bytes), seconds(step.reload_ms));
+                    match step.r#do {
+                        MakeRoom::Downsize => format!("{do} {} (by {frees})", step.holder),
+                        MakeRoom::Park => format!("{do} {} ({frees}, wakes in {reload})", step.holder),
+                        MakeRoom::Stop => format!("{do} {} ({frees}, reload {reload})", step.holder),
+                    }
+                })
                 .collect();
-            explain.push(format!("would stop {}, and then fit on {}", who.join(" and "), names.join(" and ")));
+            explain.push(format!("would {}, and then fit on {}", who.join(" and "), names.join(" and ")));
         } else {
             explain.extend(why.iter().flat_map(sentences));
         }
@@ -82,14 +92,20 @@ impl Arbiter {
     }
 
     fn step(&self, lease: &Lease) -> PlanStep {
-        let learned = self.book.learned.get(&lease.label());
-        let reload_ms =
-            learned.and_then(super::value::Learned::reload_ms).or(lease.request.reload_ms).unwrap_or(10_000);
+        let how = lease.makes_room_by();
+        let reload_ms = match how {
+            MakeRoom::Stop => self.worth(0, lease).reload_ms,
+            // What waking costs is not learned: far less than loading.
+            MakeRoom::Park => WAKE_MS,
+            MakeRoom::Downsize => 0,
+        };
+        let keeps = lease.makes_room().unwrap_or(0);
+        let frees_bytes = lease.shares.iter().map(|share| share.charge_bytes.saturating_sub(keeps)).sum();
         PlanStep {
             lease: lease.id,
             holder: lease.called(),
-            r#do: "stop".into(),
-            frees_bytes: lease.charge(),
+            r#do: how,
+            frees_bytes,
             est_ms: lease.request.drain_ms.min(2_000),
             reload_ms,
         }
@@ -113,6 +129,7 @@ impl Arbiter {
             uid: p.uid,
             used_bytes: p.used_bytes,
             belongs_to: p.belongs_to.clone(),
+            ignored: self.is_ignored(p),
         })
     }
 

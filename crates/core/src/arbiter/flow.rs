@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use wharf_model::{DeviceId, Failure, Holder, Inventory, LeaseId, LeaseState, Share, UnitName};
+use wharf_model::{DeviceId, Failure, Holder, Inventory, LeaseId, LeaseState, MakeRoom, Share, UnitName};
 
 use super::{
-    Arbiter, GpuAct, GpuNotice, Lease, Outcome, Slot,
+    Arbiter, Asked, Change, GpuAct, GpuNotice, Lease, Outcome, Slot,
     board::{Board, Placement},
+    news::Told,
 };
 use crate::Now;
 
@@ -24,22 +25,24 @@ impl Arbiter {
             }
         }
         for device in &inventory.devices {
-            let foreign_told = self.slots.get(&device.id).map_or(0, |slot| slot.foreign_told);
+            let told = self.slots.get(&device.id).map_or_else(Told::default, |slot| slot.told);
+            self.tell_arrival(device, &mut fx);
             let processes = device.processes.as_deref().unwrap_or_default();
             let owners =
                 processes.iter().map(|process| self.lease_of(&device.id, process).map(|lease| lease.id)).collect();
-            let slot = Slot { device: device.clone(), measured_ms: inventory.taken_boot_ms, owners, foreign_told };
+            let slot = Slot { device: device.clone(), measured_ms: inventory.taken_boot_ms, owners, told };
             self.slots.insert(device.id.clone(), slot);
             fx.book |= self.note_loose(&device.id);
         }
         let mut awaited = self.awaited();
+        self.free_ram_bytes = inventory.free_ram_bytes;
         self.seen |= inventory.problems.is_empty() || !inventory.devices.is_empty();
         self.settled |= self.seen;
         let ids: Vec<LeaseId> = self.leases.keys().copied().collect();
         for id in ids {
             self.attribute(now, id, inventory.taken_boot_ms, &mut awaited, &mut fx);
         }
-        self.tell_foreign(&mut fx);
+        self.tell_devices(&mut fx);
         self.empty_tainted(now, &mut fx);
         self.pass(now, &mut fx);
         self.version += 1;
@@ -75,7 +78,6 @@ impl Arbiter {
             let keeps = slot.device.keeps_memory;
             let slack = self.settings.slack_bytes;
             let reclaimed = lease.is_reclaimed();
-            let parked = lease.state == LeaseState::Parked;
             let share = &mut lease.shares[at];
             share.measured_bytes = told.then_some(measured);
             if !reclaimed {
@@ -91,7 +93,7 @@ impl Arbiter {
                         measured_bytes: measured,
                     });
                 }
-                share.charge_bytes = if parked { measured } else { charge };
+                share.charge_bytes = charge;
                 back = false;
             } else if taken_ms <= lease.since_ms {
                 // Measured before its holder was gone: says nothing.
@@ -117,6 +119,7 @@ impl Arbiter {
         if high > 0 && self.book.learned.entry(label).or_default().seen_bytes(high) {
             fx.book = true;
         }
+        self.ease(now, id, taken_ms, fx);
         if deserted {
             self.reclaim(now, id, fx);
         } else if reclaimed && back {
@@ -162,21 +165,6 @@ impl Arbiter {
         all
     }
 
-    fn tell_foreign(&mut self, fx: &mut Outcome) {
-        let ids: Vec<DeviceId> = self.slots.keys().cloned().collect();
-        for id in ids {
-            let Some(slot) = self.slots.get(&id) else { continue };
-            let bytes = self.count(slot, None).foreign;
-            if bytes > slot.foreign_told.saturating_add(self.settings.slack_bytes) {
-                let who = self.strangers(slot).map(|process| process.to_string()).collect();
-                fx.notices.push(GpuNotice::Foreign { device: id.clone(), bytes, who });
-            }
-            if let Some(slot) = self.slots.get_mut(&id) {
-                slot.foreign_told = bytes;
-            }
-        }
-    }
-
     /// Those on devices that are to be emptied are asked to leave.
     pub(super) fn empty_tainted(&mut self, now: Now, fx: &mut Outcome) {
         let ids: Vec<LeaseId> = self
@@ -193,10 +181,14 @@ impl Arbiter {
 
     /// The devices are the request's, from now on and with a new epoch.
     pub(super) fn grant(&mut self, now: Now, id: LeaseId, board: &Board, placement: &Placement, fx: &mut Outcome) {
+        let shares = shares(board, placement);
+        if let Some(asleep) = self.leases.get(&id).and_then(|lease| lease.wakes) {
+            self.wake(now, id, asleep, &shares, fx);
+            return;
+        }
         self.book.last_epoch += 1;
         fx.book = true;
         let epoch = self.book.last_epoch;
-        let shares = shares(board, placement);
         let Some(lease) = self.leases.get_mut(&id) else { return };
         lease.epoch = epoch;
         lease.shares = shares;
@@ -225,7 +217,13 @@ impl Arbiter {
         self.go(now, id, LeaseState::Reserved, "its devices are being emptied", fx);
         for victim in &placement.victims {
             let why = self.leases.get(&id).map(|lease| format!("for {}", lease.holder.label())).unwrap_or_default();
-            self.ask_to_leave(now, victim.lease, Some(id), &why, fx);
+            match victim.how {
+                MakeRoom::Stop => self.ask_to_leave(now, victim.lease, Some(id), &why, fx),
+                MakeRoom::Park => self.ask_to(now, victim.lease, Change::Park { to_bytes: victim.keeps }, Some(id), fx),
+                MakeRoom::Downsize => {
+                    self.ask_to(now, victim.lease, Change::Downsize { to_bytes: victim.keeps }, Some(id), fx);
+                }
+            }
         }
         self.collect_rent(id, placement, fx);
     }
@@ -255,6 +253,7 @@ impl Arbiter {
         if !lease.is_granted() && lease.state != LeaseState::Expired {
             return;
         }
+        lease.asked = None;
         lease.drain_until_ms = Some(now.boot_ms.saturating_add(lease.request.drain_ms));
         lease.leaves_for = whom;
         match &lease.holder {
@@ -268,7 +267,13 @@ impl Arbiter {
     pub fn unit_ready(&mut self, now: Now, name: &UnitName) -> Outcome {
         let mut fx = Outcome::default();
         if let Some(id) = self.units.get(name).copied() {
-            self.ready(now, id, &mut fx);
+            match self.leases.get(&id).and_then(|lease| lease.asked) {
+                // It is up, as it was while it slept: what makes it ready is that it wakes.
+                Some(Asked { change: change @ Change::Wake, done_ms: None, .. }) => {
+                    fx.changes.push((name.clone(), change))
+                }
+                Some(_) | None => self.ready(now, id, &mut fx),
+            }
         }
         fx
     }
@@ -279,10 +284,14 @@ impl Arbiter {
             return;
         }
         lease.ready_ms = Some(now.boot_ms);
+        let woke = lease.asked.take().is_some();
         let took_ms = now.boot_ms.saturating_sub(lease.granted_ms.unwrap_or(now.boot_ms));
         let label = lease.label();
         let learned = self.book.learned.entry(label).or_default();
-        learned.loaded(took_ms);
+        // Waking costs less than loading, and says nothing of that.
+        if !woke {
+            learned.loaded(took_ms);
+        }
         learned.used(now.boot_ms);
         fx.book = true;
         self.go(now, id, LeaseState::Active, "", fx);
@@ -343,6 +352,7 @@ impl Arbiter {
                 .get(&share.device)
                 .is_none_or(|slot| slot.device.keeps_memory || slot.device.used_bytes.is_none())
         });
+        lease.asked = None;
         for share in &mut lease.shares {
             // Until something else is seen it counts as what it was.
             share.measured_bytes = Some(0);
@@ -390,6 +400,7 @@ impl Arbiter {
 
     pub(super) fn go(&mut self, now: Now, id: LeaseId, state: LeaseState, why: &str, fx: &mut Outcome) {
         let Some(lease) = self.leases.get_mut(&id) else { return };
+        let slept = lease.state == LeaseState::Parked;
         lease.go(state, now.boot_ms);
         self.version += 1;
         fx.leases.insert(id);
@@ -403,6 +414,9 @@ impl Arbiter {
             devices: lease.shares.iter().map(|share| share.device.clone()).collect(),
             why: why.to_owned(),
         });
+        if slept {
+            self.drop_wake(now, id, fx);
+        }
     }
 
     /// [`Arbiter::next_deadline`] has come.
@@ -420,6 +434,9 @@ impl Arbiter {
         let at = now.boot_ms;
         let reclaim_ms = self.settings.reclaim_ms;
         let warm_up_ms = self.settings.warm_up_ms;
+        if self.is_too_slow(now, id) {
+            self.give_up_on(now, id, "it was too slow", fx);
+        }
         let Some(lease) = self.leases.get_mut(&id) else { return };
         match lease.state {
             LeaseState::Queued | LeaseState::Reserved => {
@@ -442,6 +459,7 @@ impl Arbiter {
             LeaseState::Reclaiming if lease.since_ms.saturating_add(reclaim_ms) <= at => {
                 let why = format!("its memory was not back after {} s", reclaim_ms / 1000);
                 self.go(now, id, LeaseState::Quarantined, &why, fx);
+                self.tell_leak(id, fx);
             }
             LeaseState::Starting if lease.since_ms.saturating_add(warm_up_ms) <= at => self.ready(now, id, fx),
             LeaseState::Starting | LeaseState::Active | LeaseState::Parked

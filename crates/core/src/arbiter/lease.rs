@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
-use wharf_model::{Failure, GpuNeed, GpuRequest, Holder, LeaseId, LeaseState, Share, UnitName};
+use wharf_model::{Enforced, Failure, GpuNeed, GpuRequest, Holder, LeaseId, LeaseState, Share, UnitName};
 
 /// A lease, as it is recorded. All times are of the boot clock, in milliseconds.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -62,7 +62,68 @@ pub struct Lease {
     pub members: BTreeSet<(i32, u64)>,
     /// Why it waits.
     pub why: Option<Failure>,
+    /// By what its holder is kept to what was declared.
+    #[serde(default)]
+    pub enforced: Enforced,
+    /// What its holder was asked to do, and stays.
+    pub asked: Option<Asked>,
+    /// Of one that sleeps: what was declared of each of its parts when it was awake, in bytes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub awake: Vec<u64>,
+    /// Of a request: the parked lease that wants its memory back. It becomes part of that one when it is granted.
+    pub wakes: Option<LeaseId>,
 }
+
+/// What a holder can be asked to do without ending.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Change {
+    /// Go on with so many bytes on each device.
+    Downsize {
+        /// So many.
+        to_bytes: u64,
+    },
+    /// Sleep, and keep so many bytes on each device.
+    Park {
+        /// So many.
+        to_bytes: u64,
+    },
+    /// Wake up: its memory is granted again.
+    Wake,
+}
+
+impl Change {
+    /// `downsize`, `park`, `wake`.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Downsize { .. } => "downsize",
+            Self::Park { .. } => "park",
+            Self::Wake => "wake",
+        }
+    }
+
+    /// What its holder then keeps on each device, in bytes; none: all that it has.
+    pub fn keeps(self) -> Option<u64> {
+        match self {
+            Self::Downsize { to_bytes } | Self::Park { to_bytes } => Some(to_bytes),
+            Self::Wake => None,
+        }
+    }
+}
+
+/// What a holder was asked to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Asked {
+    /// What.
+    pub change: Change,
+    /// By when; then it is asked to leave instead.
+    pub until_ms: u64,
+    /// When its holder said that it has. That is believed when it was measured afterwards.
+    pub done_ms: Option<u64>,
+}
+
+/// How long a request that does not wait is given for the devices to be measured.
+const PATIENCE_MS: u64 = 5_000;
 
 impl Lease {
     pub(super) fn new(id: LeaseId, owner: u32, holder: Holder, request: GpuRequest, now_ms: u64) -> Self {
@@ -94,7 +155,24 @@ impl Lease {
             over_told: false,
             members: BTreeSet::new(),
             why: None,
+            enforced: Enforced::None,
+            asked: None,
+            awake: vec![],
+            wakes: None,
         }
+    }
+
+    /// How long its asker waits; 0: not at all; none: for as long as it takes.
+    pub(super) fn wait(&mut self, now_ms: u64, wait_ms: Option<u64>) {
+        self.at_once = wait_ms == Some(0);
+        // Also who does not wait gives the devices time to be measured.
+        let wait_ms = wait_ms.map(|ms| if ms == 0 { PATIENCE_MS } else { ms });
+        self.wait_until_ms = wait_ms.map(|ms| now_ms.saturating_add(ms));
+    }
+
+    /// What it makes room by just now, while it stays: what it will keep on each device, in bytes.
+    pub fn makes_room(&self) -> Option<u64> {
+        self.asked.and_then(|asked| asked.change.keeps())
     }
 
     /// The need that was, or is to be, met.

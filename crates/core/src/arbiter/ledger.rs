@@ -17,6 +17,7 @@ use wharf_model::{DeviceId, DeviceProcess, GpuRequest, Holder, LeaseId, LeaseSta
 use super::{
     Arbiter, Lease, Slot,
     board::{Bar, Board, Leave, Place, Resident},
+    value::Worth,
 };
 
 /// What a device counts as.
@@ -146,7 +147,9 @@ impl Arbiter {
         let residents = self
             .leases
             .values()
-            .filter(|lease| lease.id != asker.id && (lease.state.is_charged() || lease.state == LeaseState::Reserved))
+            // Who wakes up does not stand in its own way: what it kept counts as taken all the same.
+            .filter(|lease| lease.id != asker.id && Some(lease.id) != asker.wakes)
+            .filter(|lease| lease.state.is_charged() || lease.state == LeaseState::Reserved)
             .map(|lease| Resident {
                 lease: lease.id,
                 unit: lease.unit().cloned(),
@@ -158,7 +161,7 @@ impl Arbiter {
                         at.get(&share.device).map(|place| (*place, bytes))
                     })
                     .collect(),
-                alone: lease.need().is_alone() && !lease.is_reclaimed(),
+                alone: lease.need().is_alone() && lease.awake.is_empty() && !lease.is_reclaimed(),
                 never_with: lease.need().never_with.clone(),
                 only_with: lease.need().only_with.clone(),
                 leave: self.leave(now_ms, lease, &asker.request, unit_of_asker),
@@ -196,7 +199,8 @@ impl Arbiter {
         }
         // Whoever does not know what it needs wants a device for itself: a desktop's share is let pass, no more.
         let unsized_need = asker.request.needs().any(|need| need.vram_bytes.is_none());
-        if unsized_need && count.foreign > slot.device.total_bytes / 4 {
+        let foreign = count.foreign.saturating_sub(self.ignored_bytes(slot));
+        if unsized_need && foreign > slot.device.total_bytes / 4 {
             return Some(Bar::Foreign);
         }
         None
@@ -207,9 +211,9 @@ impl Arbiter {
         match lease.state {
             LeaseState::Draining => {
                 let left = lease.drain_until_ms.unwrap_or(now_ms).saturating_sub(now_ms);
-                return Leave::Going { est_ms: left.min(2_000) };
+                return Leave::Going { est_ms: left.min(2_000), keeps: 0 };
             }
-            LeaseState::Reclaiming => return Leave::Going { est_ms: 1_000 },
+            LeaseState::Reclaiming => return Leave::Going { est_ms: 1_000, keeps: 0 },
             LeaseState::Reserved => return Leave::No("it is promised to a request before this one".into()),
             LeaseState::Quarantined => return Leave::No("its memory did not come back".into()),
             LeaseState::Starting
@@ -219,21 +223,29 @@ impl Arbiter {
             | LeaseState::Queued
             | LeaseState::Gone => {}
         }
+        if let Some((asked, keeps)) = lease.asked.zip(lease.makes_room()) {
+            let left = asked.until_ms.saturating_sub(now_ms);
+            return Leave::Going { est_ms: left.min(2_000), keeps };
+        }
         if let Some(no) = self.stays(now_ms, lease, request, asker) {
             return Leave::No(no);
         }
-        let learned = self.book.learned.get(&lease.label()).copied().unwrap_or_default();
-        let known_ms = learned.reload_ms().or(lease.request.reload_ms);
-        let importance = lease.request.importance;
-        let value = match known_ms {
-            Some(reload_ms) => learned.value_by(now_ms, importance, reload_ms),
-            None => learned.value(now_ms, importance, lease.charge()),
-        };
-        let reload_ms = known_ms.unwrap_or(DEFAULT_RELOAD_MS);
+        let Worth { value, reload_ms, .. } = self.worth(now_ms, lease);
         let est_ms = lease.request.drain_ms.min(2_000);
-        // Expired ones go first: nobody has said for a while that they matter.
-        let value = if lease.state == LeaseState::Expired { 0 } else { value };
-        Leave::May { value, park: None, est_ms, reload_ms }
+        // Who is still loading has nothing to put away yet.
+        let awake = lease.state == LeaseState::Active;
+        let smaller = |keeps: &u64| awake && lease.shares.iter().any(|share| *keeps < share.charge_bytes);
+        let downsize = lease.request.downsize_bytes.filter(smaller);
+        let park = lease.request.parked_bytes.filter(smaller).filter(|_| self.has_ram_to_park(lease));
+        Leave::May { value, downsize, park, est_ms, reload_ms }
+    }
+
+    /// What it puts away has room in the machine's own memory.
+    pub(super) fn has_ram_to_park(&self, lease: &Lease) -> bool {
+        let keeps = lease.request.parked_bytes.unwrap_or(0);
+        let frees: u64 = lease.shares.iter().map(|share| share.charge_bytes.saturating_sub(keeps)).sum();
+        let wants = lease.request.parked_ram_bytes.unwrap_or(frees);
+        self.free_ram_bytes.is_none_or(|free| wants <= free.saturating_sub(RAM_LEFT))
     }
 
     fn stays(&self, now_ms: u64, lease: &Lease, request: &GpuRequest, asker: Option<&UnitName>) -> Option<String> {
@@ -252,11 +264,12 @@ impl Arbiter {
         }
         let ready_ms = lease.ready_ms.unwrap_or(lease.since_ms);
         let there_ms = now_ms.saturating_sub(ready_ms);
-        if there_ms < lease.request.min_residency_ms && !force {
+        let asleep = lease.state == LeaseState::Parked;
+        if !asleep && there_ms < lease.request.min_residency_ms && !force {
             let (there, of) = (there_ms / 1000, lease.request.min_residency_ms / 1000);
             return Some(format!("it is left in peace: it has been there for {there} s of {of} s"));
         }
-        let idle = lease.busy == Some(0) || lease.state == LeaseState::Expired;
+        let idle = lease.busy == Some(0) || asleep || lease.state == LeaseState::Expired;
         let (its, mine) = (lease.request.importance, request.importance);
         match request.preempt {
             Preempt::Never => Some("the request asks nobody to leave".into()),
@@ -280,5 +293,5 @@ impl Arbiter {
     }
 }
 
-/// What a start is taken to cost where nobody has said or seen it.
-const DEFAULT_RELOAD_MS: u64 = 10_000;
+/// So much of the machine's own memory is left alone by those who sleep.
+const RAM_LEFT: u64 = 1 << 30;

@@ -23,9 +23,11 @@ mod place;
 #[cfg(test)]
 mod tests;
 
-use wharf_model::LeaseId;
+use std::collections::BTreeMap;
 
-use super::board::{Action, Asker, Bar, Board, Leave, Placement, Verdict, Victim};
+use wharf_model::{LeaseId, MakeRoom};
+
+use super::board::{Asker, Bar, Board, Leave, Placement, Verdict, Victim};
 use cover::Nodes;
 use evict::Found;
 use place::{Field, Spot, View};
@@ -92,10 +94,10 @@ fn placement(board: &Board, asker: &Asker, field: &Field, found: &Found) -> Plac
         };
         (spot.place, bytes)
     });
-    let sleeps = sleepers(board, &spots, &found.out);
+    let mild = milder(board, &spots, &found.out);
     let victims = found.out.iter().map(|who| {
-        let action = if sleeps.contains(who) { Action::Park } else { Action::Stop };
-        Victim { lease: board.residents[*who].lease, action }
+        let (how, keeps) = mild.get(who).copied().unwrap_or((MakeRoom::Stop, 0));
+        Victim { lease: board.residents[*who].lease, how, keeps }
     });
     let values = found.out.iter().map(|who| match board.residents[*who].leave {
         Leave::May { value, .. } => value,
@@ -111,32 +113,41 @@ fn space(board: &Board, at: usize) -> u64 {
     shares.fold(place.free, |sum, (_, bytes)| sum.saturating_add(*bytes)).saturating_sub(place.over)
 }
 
-/// Of the victims: those for whom sleeping is enough, the most valuable first.
-fn sleepers(board: &Board, spots: &[&Spot], out: &[usize]) -> Vec<usize> {
-    let mut able: Vec<(u64, usize, u64)> = out
+/// What is milder than to end, and how many bytes are kept on each device then.
+type Mild = (MakeRoom, u64);
+
+/// Of the victims: those who need not end, what is enough instead, and what they keep. The most valuable choose first,
+/// each the mildest that is enough.
+fn milder(board: &Board, spots: &[&Spot], out: &[usize]) -> BTreeMap<usize, Mild> {
+    let mut able: Vec<(u64, usize, [Option<Mild>; 2])> = out
         .iter()
         .filter_map(|who| match board.residents[*who].leave {
-            Leave::May { value, park: Some(keeps), .. } => Some((value, *who, keeps)),
-            Leave::May { park: None, .. } | Leave::Going { .. } | Leave::No(_) => None,
+            Leave::May { downsize: None, park: None, .. } | Leave::Going { .. } | Leave::No(_) => None,
+            Leave::May { value, downsize, park, .. } => {
+                let ways =
+                    [downsize.map(|keeps| (MakeRoom::Downsize, keeps)), park.map(|keeps| (MakeRoom::Park, keeps))];
+                Some((value, *who, ways))
+            }
         })
         .collect();
     able.sort_unstable_by_key(|(value, who, _)| (std::cmp::Reverse(*value), *who));
     let mut spare: Vec<u64> = spots.iter().map(|spot| spot.brought(out).saturating_sub(spot.short)).collect();
-    let mut sleeps = vec![];
-    for (_, who, keeps) in able {
+    let mut mild = BTreeMap::new();
+    for (_, who, ways) in able {
         let here = |spot: &Spot| spot.here.iter().find(|here| here.who == who).copied();
-        let is_enough = spots.iter().zip(&spare).all(|(spot, spare)| match here(spot) {
-            Some(here) => !here.must && here.bytes.min(keeps) <= *spare,
-            None => true,
-        });
-        if is_enough {
-            for (spot, spare) in spots.iter().zip(&mut spare) {
-                *spare -= here(spot).map_or(0, |here| here.bytes.min(keeps));
-            }
-            sleeps.push(who);
+        let is_enough = |keeps: u64| {
+            spots.iter().zip(&spare).all(|(spot, spare)| match here(spot) {
+                Some(here) => !here.must && here.bytes.min(keeps) <= *spare,
+                None => true,
+            })
+        };
+        let Some((how, keeps)) = ways.into_iter().flatten().find(|(_, keeps)| is_enough(*keeps)) else { continue };
+        for (spot, spare) in spots.iter().zip(&mut spare) {
+            *spare -= here(spot).map_or(0, |here| here.bytes.min(keeps));
         }
+        mild.insert(who, (how, keeps));
     }
-    sleeps
+    mild
 }
 
 fn waits(board: &Board, asker: &Asker, field: &Field, found: &Found) -> Verdict {

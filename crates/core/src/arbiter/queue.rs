@@ -119,8 +119,10 @@ impl Arbiter {
     /// All that it waits for is on its way out: also who does not want to wait has the patience.
     fn is_about_to_fit(&self, verdict: &Verdict) -> bool {
         let goes = |id: &LeaseId| {
-            let state = self.leases.get(id).map(|lease| lease.state);
-            matches!(state, Some(LeaseState::Draining | LeaseState::Reclaiming))
+            let leaves = |lease: &Lease| {
+                matches!(lease.state, LeaseState::Draining | LeaseState::Reclaiming) || lease.makes_room().is_some()
+            };
+            self.leases.get(id).is_some_and(leaves)
         };
         matches!(verdict, Verdict::Waits { behind, .. } if !behind.is_empty() && behind.iter().all(goes))
     }

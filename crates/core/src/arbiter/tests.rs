@@ -1,10 +1,13 @@
 //! Leases on a machine made of numbers: each rule that a user would notice.
 
+mod adopt;
+mod ease;
+
 use std::collections::BTreeMap;
 
 use wharf_model::{
-    Device, DeviceId, DeviceKind, DeviceProcess, ErrorKind, GpuNeed, GpuRequest, Holder, Inventory, LeaseId,
-    LeaseState, LimitsBackend, Preempt, Priority, ProcessKind, Vendor,
+    Device, DeviceProcess, ErrorKind, GpuNeed, GpuRequest, Holder, Inventory, LeaseId, LeaseState, Preempt, Priority,
+    ProcessKind, Vendor,
 };
 
 use super::{Arbiter, GpuAct, Lease, Outcome, Terms};
@@ -67,37 +70,21 @@ impl World {
                 .into_iter()
                 .flatten()
                 .map(|(pid, bytes)| DeviceProcess {
-                    pid: *pid,
                     identity: Some(*pid as u64),
-                    used_bytes: Some(*bytes),
-                    kind: ProcessKind::Compute,
-                    unit: None,
                     program: Some(format!("program-{pid}")),
                     uid: Some(1000),
-                    belongs_to: None,
                     // Pid 2001 is a child of 1, and so on.
                     parents: if *pid > 2000 { vec![(*pid - 2000, (*pid - 2000) as u64)] } else { vec![] },
+                    ..DeviceProcess::new(*pid, Some(*bytes), ProcessKind::Compute)
                 })
                 .collect();
-            let used: u64 = processes.iter().filter_map(|p| p.used_bytes).sum::<u64>();
+            let lost = self.lost.get(id).copied().unwrap_or(0);
+            let device = Device::new(id.as_str(), Vendor::Simulated, *total).with(processes);
             Device {
-                id: DeviceId::from(id.as_str()),
-                vendor: Vendor::Simulated,
                 name: format!("Card {at}"),
-                kind: DeviceKind::Gpu,
-                parent: None,
                 index: at as u32,
-                pci: None,
-                numa_node: None,
-                island: None,
-                total_bytes: *total,
-                used_bytes: Some(used + self.lost.get(id).copied().unwrap_or(0)),
-                reserved_bytes: 0,
-                unified: false,
-                keeps_memory: false,
-                limits: LimitsBackend::None,
-                taints: vec![],
-                processes: Some(processes),
+                used_bytes: device.used_bytes.map(|used| used + lost),
+                ..device
             }
         };
         let devices = self.totals.iter().enumerate().map(device).collect();

@@ -4,6 +4,7 @@
 //!   value  = (milliseconds to load it again × uses to be expected an hour + its credit) × how much it matters
 //!   uses   = (4 + uses an hour of late) × 10 min / (10 min + time since the last one)
 //!   credit = milliseconds to load it again, less the rent that was paid since its last use
+//!   how much it matters = (importance + 10) / 60; 0 where nobody has renewed its lease
 //! ```
 //!
 //! Uses of late count half after 45 minutes, and those within five minutes of each other count as parts of one: what
@@ -18,6 +19,9 @@
 //! gives the same values on every machine. It refuses to know who may be sent away.
 
 use serde::{Deserialize, Serialize};
+use wharf_model::LeaseState;
+
+use super::{Arbiter, Lease};
 
 /// After so long a use counts half, in milliseconds.
 pub const HALF_LIFE_MS: u64 = 45 * 60 * 1000;
@@ -78,6 +82,48 @@ pub struct Learned {
     pub high_water_bytes: u64,
 }
 
+/// Of the weight of a value: what counts once.
+pub const WEIGHT_OF: u64 = 60;
+/// One use, where uses to be expected are told.
+pub const MICRO: u64 = 1_000_000;
+
+/// How well it is known what a load takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Known {
+    /// It was timed.
+    Measured,
+    /// Its request says so.
+    Said,
+    /// By its size.
+    Guessed,
+}
+
+/// A value and what it is made of: `(reload_ms * expected_micro / MICRO + credit_ms) * weight / WEIGHT_OF`, each
+/// division cut off, in this order. There are no other figures in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Worth {
+    /// What loading it again takes, in milliseconds.
+    pub reload_ms: u64,
+    /// How that is known.
+    pub known: Known,
+    /// Uses to be expected an hour, in millionths.
+    pub expected_micro: u64,
+    /// What is left of what loading it has cost, in milliseconds.
+    pub credit_ms: u64,
+    /// How much it matters, in sixtieths.
+    pub weight: u64,
+    /// What its going costs: milliseconds of loading an hour, times how much it matters.
+    pub value: u64,
+}
+
+impl Worth {
+    fn of(reload_ms: u64, known: Known, expected_micro: u64, credit_ms: u64, weight: u64) -> Self {
+        // 22 bits, 25 bits and 9 bits.
+        let value = (reload_ms * expected_micro / MICRO + credit_ms) * weight / WEIGHT_OF;
+        Self { reload_ms, known, expected_micro, credit_ms, weight, value }
+    }
+}
+
 /// What everybody who stays pays for each GiB when somebody is sent away, in milliseconds of credit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct Rent(u64);
@@ -115,20 +161,29 @@ impl Learned {
     /// What its going costs: milliseconds of loading an hour, times how much it matters (50 counts once). `bytes` is
     /// what it takes: from that a load is guessed that nobody has timed.
     pub fn value(&self, now_ms: u64, importance: u8, bytes: u64) -> u64 {
-        let guess = START_MS + (bytes >> 20).saturating_mul(GIB_MS) / 1024;
-        self.value_by(now_ms, importance, self.reload_ms().unwrap_or(guess))
+        self.worth(now_ms, u64::from(importance) + 10, None, bytes).value
     }
 
-    /// As [`Learned::value`], where somebody knows what a load costs.
-    pub fn value_by(&self, now_ms: u64, importance: u8, reload_ms: u64) -> u64 {
+    /// The same with what it is made of. `said_ms`: what a load takes, as somebody says who should know.
+    fn worth(&self, now_ms: u64, weight: u64, said_ms: Option<u64>, bytes: u64) -> Worth {
+        let guess = START_MS + (bytes >> 20).saturating_mul(GIB_MS) / 1024;
+        let (reload_ms, known) = match (self.reload_ms(), said_ms) {
+            (Some(ms), _) => (ms, Known::Measured),
+            (None, Some(ms)) => (ms, Known::Said),
+            (None, None) => (guess, Known::Guessed),
+        };
         let reload_ms = reload_ms.clamp(1, MOST_RELOAD_MS);
-        let since_ms = self.since_ms(now_ms);
-        let expected =
-            if self.uses == 0 { 0 } else { (BESIDE + self.hourly(now_ms)) * GAP_MS / GAP_MS.saturating_add(since_ms) };
         let credit_ms = if self.loads > 0 { self.credit_ms } else { reload_ms };
-        let weight = u64::from(importance) + 10;
-        // 22 bits and 21 bits.
-        (((reload_ms * expected) >> 16) + credit_ms) * weight / 60
+        Worth::of(reload_ms, known, self.expected_micro(now_ms), credit_ms, weight)
+    }
+
+    /// Uses to be expected an hour, in millionths. One that nobody has used is not known to be wanted.
+    fn expected_micro(&self, now_ms: u64) -> u64 {
+        if self.uses == 0 {
+            return 0;
+        }
+        let gap_ms = GAP_MS.saturating_add(self.since_ms(now_ms));
+        ((BESIDE + self.hourly(now_ms)) * GAP_MS / gap_ms * MICRO) >> 16
     }
 
     /// Uses an hour of late, in thousandths.
@@ -156,6 +211,17 @@ impl Learned {
     /// was wanted of anybody.
     fn since_ms(&self, now_ms: u64) -> u64 {
         now_ms.checked_sub(self.last_used_ms).unwrap_or(now_ms)
+    }
+}
+
+impl Arbiter {
+    /// What a holder is worth just now: by these figures it is weighed against others, and they are what people see.
+    pub fn worth(&self, now_ms: u64, lease: &Lease) -> Worth {
+        let learned = self.book.learned.get(&lease.label()).copied().unwrap_or_default();
+        // Expired ones go first: nobody has said for a while that they matter.
+        let expired = lease.state == LeaseState::Expired;
+        let weight = if expired { 0 } else { u64::from(lease.request.importance) + 10 };
+        learned.worth(now_ms, weight, lease.request.reload_ms, lease.charge())
     }
 }
 

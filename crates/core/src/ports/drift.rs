@@ -5,7 +5,7 @@ use std::{
     net::{IpAddr, SocketAddr},
 };
 
-use wharf_model::{DriftKind, PortLeaseId, Protocol, Reach, UnitName};
+use wharf_model::{Drift, DriftKind, PortEntry, PortLeaseId, Protocol, Reach, Speaks, UnitName};
 
 use super::{HOST, range::Ranges, terms::PortLease};
 
@@ -16,8 +16,8 @@ pub struct Declared {
     pub unit: UnitName,
     /// What the port is called: `http`.
     pub name: String,
-    /// TCP or UDP.
-    pub protocol: Protocol,
+    /// What is spoken there.
+    pub speaks: Speaks,
     /// The number.
     pub port: u16,
     /// Its run lives and is ready: somebody should listen.
@@ -26,6 +26,13 @@ pub struct Declared {
     pub reach: Reach,
     /// What it is for, where somebody has said.
     pub purpose: Option<String>,
+}
+
+impl Declared {
+    /// Where it is.
+    pub const fn place(&self) -> (Protocol, u16) {
+        (self.speaks.protocol(), self.port)
+    }
 }
 
 /// Whose a socket is, as far as it can be told.
@@ -73,30 +80,22 @@ impl Observed {
     }
 }
 
-/// One difference.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Drift {
-    /// What kind.
-    pub kind: DriftKind,
-    /// TCP or UDP.
-    pub protocol: Protocol,
-    /// The port.
-    pub port: u16,
-    /// The unit that it is about.
-    pub unit: Option<UnitName>,
-    /// The lease that it is about.
-    pub lease: Option<PortLeaseId>,
-    /// One sentence.
-    pub text: String,
-    /// The next thing to do.
-    pub fix: String,
+/// What was said of ports: by units, by leases, in the register.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Said<'a> {
+    /// What units declare.
+    pub declared: &'a [Declared],
+    /// What is leased.
+    pub leased: &'a [PortLease],
+    /// What is written down.
+    pub entries: &'a [PortEntry],
 }
 
 /// Everything that differs, what hurts first.
-pub fn drift(declared: &[Declared], leased: &[PortLease], observed: &[Observed], ranges: &Ranges) -> Vec<Drift> {
-    let look = Look { declared, leased, observed };
+pub fn drift(said: Said<'_>, observed: &[Observed], ranges: &Ranges) -> Vec<Drift> {
+    let look = Look { said, observed };
     let mut found = vec![];
-    for own in declared {
+    for own in said.declared {
         look.of_declared(own, &mut found);
         look.declared_twice(own, &mut found);
         let lints = ranges.advise(own.purpose.as_deref(), own.port);
@@ -106,8 +105,11 @@ pub fn drift(declared: &[Declared], leased: &[PortLease], observed: &[Observed],
             Drift { text: format!("{}: {}", own.unit, lint.text), ..about(own, lint.kind, fix) }
         }));
     }
-    for lease in leased.iter().filter(|lease| lease.network == HOST) {
+    for lease in said.leased.iter().filter(|lease| lease.terms.network == HOST) {
         look.of_lease(lease, ranges, &mut found);
+    }
+    for entry in said.entries.iter().filter(|entry| entry.is_here) {
+        look.of_entry(entry, ranges, &mut found);
     }
     look.undeclared(&mut found);
     look.duplicates(&mut found);
@@ -117,13 +119,13 @@ pub fn drift(declared: &[Declared], leased: &[PortLease], observed: &[Observed],
 }
 
 fn about(own: &Declared, kind: DriftKind, fix: String) -> Drift {
-    let (protocol, port) = (own.protocol, own.port);
-    Drift { kind, protocol, port, unit: Some(own.unit.clone()), lease: None, text: String::new(), fix }
+    let (protocol, port) = own.place();
+    let unit = Some(own.unit.clone());
+    Drift { kind, protocol, port, unit, lease: None, service: None, text: String::new(), fix }
 }
 
 struct Look<'a> {
-    declared: &'a [Declared],
-    leased: &'a [PortLease],
+    said: Said<'a>,
     observed: &'a [Observed],
 }
 
@@ -135,11 +137,11 @@ impl Look<'_> {
     /// Another unit that declares this port and runs: the two take turns.
     fn is_of_a_twin(&self, own: &Declared, owner: &Owner) -> bool {
         let Owner::Unit(unit) = owner else { return false };
-        self.declared.iter().any(|d| d.unit == *unit && (d.protocol, d.port) == (own.protocol, own.port))
+        self.said.declared.iter().any(|d| d.unit == *unit && d.place() == own.place())
     }
 
     fn of_declared(&self, own: &Declared, found: &mut Vec<Drift>) {
-        let (unit, port, protocol) = (&own.unit, own.port, own.protocol);
+        let (unit, (protocol, port)) = (&own.unit, own.place());
         let mine = Owner::Unit(unit.clone());
         let listens = self.at(protocol, port).any(|o| o.owner == mine);
         for other in self.at(protocol, port).filter(|o| o.owner != mine && o.owner != Owner::Daemon) {
@@ -174,10 +176,7 @@ impl Look<'_> {
     }
 
     fn declared_twice(&self, own: &Declared, found: &mut Vec<Drift>) {
-        let rival = self
-            .declared
-            .iter()
-            .find(|other| other.unit > own.unit && (other.protocol, other.port) == (own.protocol, own.port));
+        let rival = self.said.declared.iter().find(|other| other.unit > own.unit && other.place() == own.place());
         if let Some(rival) = rival {
             let text = format!(
                 "port {} is declared twice: {} ({}) and {} ({}); only one of them can run",
@@ -193,16 +192,17 @@ impl Look<'_> {
         for &port in &lease.ports {
             let make = |kind, text, fix: &str| Drift {
                 kind,
-                protocol: lease.protocol,
+                protocol: lease.terms.protocol,
                 port,
                 unit: None,
                 lease: Some(lease.id),
+                service: None,
                 text,
                 fix: fix.into(),
             };
-            for o in self.at(lease.protocol, port) {
+            for o in self.at(lease.terms.protocol, port) {
                 if o.owner == mine {
-                    if !lease.reach.allows(o.address.ip()) {
+                    if !lease.terms.reach.allows(o.address.ip()) {
                         let text = format!("{} listens on {}, and asked for loopback", lease.label(), at(o));
                         found.push(make(DriftKind::Open, text, "let it listen on 127.0.0.1, or lease with --bind any"));
                     }
@@ -211,13 +211,64 @@ impl Look<'_> {
                     found.push(make(DriftKind::Intruder, text, "end it, or release the lease"));
                 }
             }
-            for lint in ranges.advise(lease.purpose.as_deref(), port) {
+            for lint in ranges.advise(lease.terms.purpose.as_deref(), port) {
                 // A lease without a purpose has said nothing of GPUs either way.
-                if lease.purpose.is_some() || lint.kind != DriftKind::PortOutsideRange {
+                if lease.terms.purpose.is_some() || lint.kind != DriftKind::PortOutsideRange {
                     let text = format!("{}: {}", lease.label(), lint.text);
                     found.push(make(lint.kind, text, "`wharf ports ranges` has the table"));
                 }
             }
+        }
+    }
+
+    /// Who listens there may be any process of a service outside; that it is another one's is known of units and leases.
+    fn of_entry(&self, entry: &PortEntry, ranges: &Ranges, found: &mut Vec<Drift>) {
+        let (protocol, label) = (entry.speaks.protocol(), entry.label());
+        let make = |kind, port, text, fix: String| {
+            let service = Some(entry.service.clone());
+            Drift { kind, protocol, port, unit: None, lease: None, service, text, fix }
+        };
+        for own in self
+            .said
+            .declared
+            .iter()
+            .filter(|d| entry.covers(d.speaks.protocol(), d.port) && d.unit.as_str() != entry.service)
+        {
+            let text = format!(
+                "port {} is declared twice: {} ({}) and {label}; only one of them can run",
+                own.port, own.unit, own.name
+            );
+            let fix = format!("wharf start {} --port {}=auto", own.unit, own.name);
+            found.push(Drift { unit: Some(own.unit.clone()), ..make(DriftKind::DeclaredTwice, own.port, text, fix) });
+        }
+        for o in self.observed.iter().filter(|o| entry.covers(o.protocol, o.address.port())) {
+            let port = o.address.port();
+            if self.is_of_another(entry, &o.owner) && bars(o.address.ip()) {
+                let text = format!("{} listens on {}, which is declared for {label}", o.who, at(o));
+                found.push(make(DriftKind::Intruder, port, text, format!("wharf ports who {port}")));
+            }
+            if entry.bind.is_some_and(|reach| !reach.allows(o.address.ip())) {
+                let text = format!("{label} listens on {}: it can be reached from outside", at(o));
+                let fix = "let it listen on 127.0.0.1, or declare it with --open".to_owned();
+                found.push(make(DriftKind::Open, port, text, fix));
+            }
+        }
+        // What it is for nobody has said: only what is odd about any port there is told.
+        for lint in ranges.advise(None, entry.port).into_iter().filter(|l| l.kind != DriftKind::PortOutsideRange) {
+            let text = format!("{label}: {}", lint.text);
+            found.push(make(lint.kind, entry.port, text, "`wharf ports ranges` has the table".into()));
+        }
+    }
+
+    /// A unit or a lease of another name, that has not told of its own claim.
+    fn is_of_another(&self, entry: &PortEntry, owner: &Owner) -> bool {
+        match owner {
+            Owner::Unit(unit) => {
+                let is_told = |d: &Declared| d.unit == *unit && entry.covers(d.speaks.protocol(), d.port);
+                unit.as_str() != entry.service && !self.said.declared.iter().any(is_told)
+            }
+            Owner::Lease(id) => self.said.leased.iter().any(|l| l.id == *id && l.terms.service != entry.service),
+            Owner::Daemon | Owner::Other(_) => false,
         }
     }
 
@@ -226,25 +277,27 @@ impl Look<'_> {
             let Owner::Unit(unit) = &o.owner else { continue };
             let port = o.address.port();
             let (protocol, lease) = (o.protocol, None);
-            if self.declared.iter().any(|d| d.unit == *unit && d.port == port) {
+            if self.said.declared.iter().any(|d| d.unit == *unit && d.port == port) {
                 continue;
             }
-            let has_leased = self.leased.iter().any(|l| l.service == unit.as_str() && l.ports.contains(&port));
-            if has_leased {
+            let has_leased =
+                self.said.leased.iter().any(|l| l.terms.service == unit.as_str() && l.ports.contains(&port));
+            let is_written = |e: &&PortEntry| e.service == unit.as_str() && e.covers(protocol, port);
+            if has_leased || self.said.entries.iter().any(|e| is_written(&e)) {
                 continue;
             }
             let (kind, text, fix) = if wharf_model::is_loopback(o.address.ip()) {
                 let text = format!("{unit} listens on {} as well, and does not declare it", at(o));
                 let fix = format!("declare it: wharf start {unit} --port NAME={port}");
                 (DriftKind::NotDeclared, text, fix)
-            } else if self.declared.iter().any(|d| d.unit == *unit && d.reach == Reach::Any) {
+            } else if self.said.declared.iter().any(|d| d.unit == *unit && d.reach == Reach::Any) {
                 continue;
             } else {
                 let text = format!("{unit} listens on {}: it can be reached from outside", at(o));
                 let fix = "let it listen on 127.0.0.1 where it can, or close the port in the firewall".to_owned();
                 (DriftKind::Open, text, fix)
             };
-            found.push(Drift { kind, protocol, port, unit: Some(unit.clone()), lease, text, fix });
+            found.push(Drift { kind, protocol, port, unit: Some(unit.clone()), lease, service: None, text, fix });
         }
     }
 
@@ -275,7 +328,7 @@ impl Look<'_> {
             );
             let fix = format!("end one of the two: wharf ports who {port}");
             let unit = unit.and_then(|name| name.parse().ok());
-            found.push(Drift { kind: DriftKind::Duplicate, protocol, port, unit, lease, text, fix });
+            found.push(Drift { kind: DriftKind::Duplicate, protocol, port, unit, lease, service: None, text, fix });
         }
     }
 }

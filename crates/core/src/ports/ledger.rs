@@ -1,10 +1,11 @@
-//! The ledger of leases that programs outside have taken.
+//! The ledger of leases that programs outside have taken, and of ports that are written down.
 
 mod journal;
+mod register;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use wharf_model::{ErrorKind, Failure, PortLeaseId, Protocol};
+use wharf_model::{ErrorKind, Failure, PortEntry, PortLeaseId, Protocol};
 
 use super::{
     HOST,
@@ -27,6 +28,8 @@ pub struct Ledger {
     leases: BTreeMap<PortLeaseId, PortLease>,
     by_place: BTreeMap<Place, PortLeaseId>,
     by_key: BTreeMap<(u32, String), PortLeaseId>,
+    /// What is written down, by service and name of the port.
+    entries: BTreeMap<(String, String), PortEntry>,
     sticky: BTreeMap<Sticky, Vec<u16>>,
     /// Who listened for leases that are over.
     stale: BTreeMap<Outside, (u32, Vec<u16>)>,
@@ -104,6 +107,11 @@ impl Ledger {
             if !is_host {
                 return None;
             }
+            if let Some(entry) = self.entry_at(terms.protocol, port)
+                && !register::is_of(entry, &terms)
+            {
+                return Some(register::taken(port, entry));
+            }
             if let Some(unit) = units((port, terms.protocol)) {
                 let text = format!("port {port} belongs to the unit {unit}");
                 let hint = format!("choose another, or give the unit another one: wharf start {unit} --port NAME=auto");
@@ -111,7 +119,9 @@ impl Ledger {
             }
             is_free(port).err()
         };
+        let written = self.written_for(&terms).map(|port| vec![port]);
         let sticky = self.sticky.get(&(terms.uid, terms.service.clone(), terms.name.clone()));
+        let sticky = written.as_ref().or(sticky);
         let ports = match terms.want {
             Some(Want::Number(number)) => in_the_way(number).map_or(Ok(vec![number]), Err)?,
             Some(Want::Within { span, count, contiguous }) => {
@@ -145,11 +155,7 @@ impl Ledger {
 
     fn check_terms(&self, terms: &Terms) -> Result<(), Failure> {
         let bad = |text: String| Err(Failure::new(ErrorKind::InvalidParams, text));
-        for (what, text) in [("service", &terms.service), ("name", &terms.name), ("network", &terms.network)] {
-            if text.is_empty() || text.len() > 100 || text.chars().any(|c| c.is_control() || c == '/') {
-                return bad(format!("{what} is 1 to 100 characters without a slash"));
-            }
-        }
+        check_names([("service", &terms.service), ("name", &terms.name), ("network", &terms.network)])?;
         match terms.want {
             Some(Want::Number(0)) => return bad("a port is a number from 1 to 65535".into()),
             Some(Want::Within { span, count, .. }) => {
@@ -162,7 +168,7 @@ impl Ledger {
             }
             Some(Want::Number(_)) | None => {}
         }
-        let had: usize = self.leases.values().filter(|l| l.uid == terms.uid).map(|l| l.ports.len()).sum();
+        let had: usize = self.leases.values().filter(|l| l.terms.uid == terms.uid).map(|l| l.ports.len()).sum();
         if had >= MOST_PORTS {
             let text = format!("uid {} has leases of {had} ports already", terms.uid);
             return Err(Failure::new(ErrorKind::Quota, text).hint("release some: wharf ports"));
@@ -179,12 +185,12 @@ impl Ledger {
             let text = format!("the key {key:?} has {id} for {} with other terms", lease.label());
             return Err(Failure::new(ErrorKind::Conflict, text).hint("release that first, or use another key"));
         }
-        if lease.holder != terms.holder {
+        if lease.terms.holder != terms.holder {
             self.last_epoch += 1;
             lease.epoch = self.last_epoch;
-            lease.holder = terms.holder;
+            lease.terms.holder = terms.holder;
         }
-        lease.ttl_ms = terms.ttl_ms;
+        lease.terms.ttl_ms = terms.ttl_ms;
         lease.expires_ms = expires_ms;
         self.save(id);
         self.save_counters();
@@ -200,25 +206,12 @@ impl Ledger {
             self.unsaved.push(journal::sticky(&of, Some(&ports)));
             self.sticky.insert(of, ports.clone());
         }
-        let Terms { uid, key, service, name, protocol, network, purpose, reach, handoff, sticky, .. } = terms;
-        let (ttl_ms, holder) = (terms.ttl_ms, terms.holder);
         self.enter(PortLease {
             id,
             epoch: self.last_epoch,
-            uid,
-            key,
-            service,
-            name,
-            protocol,
-            network,
             ports,
-            purpose,
-            reach,
-            handoff,
-            sticky,
-            ttl_ms,
+            terms: Terms { want: None, ..terms },
             expires_ms,
-            holder,
             taken_at_ms: wall_ms,
             seen: BTreeSet::new(),
         });
@@ -229,10 +222,10 @@ impl Ledger {
 
     fn enter(&mut self, lease: PortLease) {
         for port in &lease.ports {
-            self.by_place.insert((lease.network.clone(), lease.protocol, *port), lease.id);
+            self.by_place.insert(place(&lease, *port), lease.id);
         }
-        if let Some(key) = &lease.key {
-            self.by_key.insert((lease.uid, key.clone()), lease.id);
+        if let Some(key) = &lease.terms.key {
+            self.by_key.insert((lease.terms.uid, key.clone()), lease.id);
         }
         self.leases.insert(lease.id, lease);
     }
@@ -247,8 +240,8 @@ impl Ledger {
                 .hint("take it again: wharf ports lease; `wharf ports leases` has those that live")
         };
         let lease = self.leases.get(&id).ok_or_else(|| stale(format!("{id} is over")))?;
-        if uid != 0 && uid != lease.uid {
-            let text = format!("{id} is a lease of uid {}", lease.uid);
+        if uid != 0 && uid != lease.terms.uid {
+            let text = format!("{id} is a lease of uid {}", lease.terms.uid);
             return Err(Failure::new(ErrorKind::LeaseDenied, text).hint("ask as that user"));
         }
         if lease.epoch != epoch {
@@ -264,7 +257,7 @@ impl Ledger {
     pub fn renew(&mut self, id: PortLeaseId, epoch: u64, uid: u32, boot_ms: u64) -> Result<&PortLease, Failure> {
         self.held(id, epoch, uid)?;
         if let Some(lease) = self.leases.get_mut(&id) {
-            lease.expires_ms = lease.ttl_ms.map(|ttl| boot_ms.saturating_add(ttl));
+            lease.expires_ms = lease.terms.ttl_ms.map(|ttl| boot_ms.saturating_add(ttl));
         }
         self.save(id);
         self.held(id, epoch, uid)
@@ -276,7 +269,7 @@ impl Ledger {
     /// As [`Ledger::held`].
     pub fn release(&mut self, id: PortLeaseId, epoch: u64, uid: u32, forget: bool) -> Result<PortLease, Failure> {
         let lease = self.held(id, epoch, uid)?.clone();
-        let of = (lease.uid, lease.service.clone(), lease.name.clone());
+        let of = (lease.terms.uid, lease.terms.service.clone(), lease.terms.name.clone());
         if forget && self.sticky.remove(&of).is_some() {
             self.unsaved.push(journal::sticky(&of, None));
         }
@@ -288,15 +281,16 @@ impl Ledger {
     pub fn end(&mut self, id: PortLeaseId) -> Option<PortLease> {
         let lease = self.leases.remove(&id)?;
         for port in &lease.ports {
-            self.by_place.remove(&(lease.network.clone(), lease.protocol, *port));
+            self.by_place.remove(&place(&lease, *port));
         }
-        if let Some(key) = &lease.key {
-            self.by_key.remove(&(lease.uid, key.clone()));
+        let uid = lease.terms.uid;
+        if let Some(key) = &lease.terms.key {
+            self.by_key.remove(&(uid, key.clone()));
         }
         self.save(id);
         for process in &lease.seen {
-            self.unsaved.push(journal::stale(*process, Some((lease.uid, &lease.ports))));
-            self.stale.insert(*process, (lease.uid, lease.ports.clone()));
+            self.unsaved.push(journal::stale(*process, Some((uid, &lease.ports))));
+            self.stale.insert(*process, (uid, lease.ports.clone()));
         }
         Some(lease)
     }
@@ -332,7 +326,7 @@ impl Ledger {
                 return Err(format!("{} has no port", lease.id));
             }
             for port in &lease.ports {
-                let holder = self.by_place.get(&(lease.network.clone(), lease.protocol, *port));
+                let holder = self.by_place.get(&place(lease, *port));
                 if holder != Some(&lease.id) {
                     return Err(format!("port {port} of {} is held by {holder:?}", lease.id));
                 }
@@ -345,9 +339,24 @@ impl Ledger {
     }
 }
 
+fn place(lease: &PortLease, port: u16) -> Place {
+    (lease.terms.network.clone(), lease.terms.protocol, port)
+}
+
+/// What people call something: short, and of use in a key.
+fn check_names<'a>(names: impl IntoIterator<Item = (&'a str, &'a String)>) -> Result<(), Failure> {
+    for (what, text) in names {
+        if text.is_empty() || text.len() > 100 || text.chars().any(|c| c.is_control() || c == '/') {
+            let text = format!("{what} is 1 to 100 characters without a slash");
+            return Err(Failure::new(ErrorKind::InvalidParams, text));
+        }
+    }
+    Ok(())
+}
+
 /// The failure that names who has a port.
 pub(super) fn leased(port: u16, lease: &PortLease) -> Failure {
-    let text = format!("port {port} is leased to {} ({}, uid {})", lease.label(), lease.id, lease.uid);
+    let text = format!("port {port} is leased to {} ({}, uid {})", lease.label(), lease.id, lease.terms.uid);
     Failure::new(ErrorKind::PortConflict, text)
         .hint(format!("choose another, or end that lease: wharf ports release {}", lease.id.0))
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 use wharf_model::{Handoff, PortLeaseId, Protocol, Reach};
 
-use super::range::Span;
+use super::{HOST, range::Span};
 
 /// A process outside, exactly one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -33,7 +33,7 @@ pub enum Want {
 }
 
 /// What a lease is asked for with. Times are of the boot clock, in milliseconds.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Terms {
     /// Whose.
     pub uid: u32,
@@ -47,7 +47,9 @@ pub struct Terms {
     pub protocol: Protocol,
     /// On which network.
     pub network: String,
-    /// Which port; none: the sticky one, else one of the purpose's range.
+    /// Which port; none: the one that is written down for it, else the sticky one, else one of the purpose's range.
+    /// Of a lease that was granted its ports are the answer.
+    #[serde(skip)]
     pub want: Option<Want>,
     /// What it is for, by the table.
     pub purpose: Option<String>,
@@ -70,34 +72,13 @@ pub struct PortLease {
     pub id: PortLeaseId,
     /// Grows whenever it changes hands: what an earlier holder says is refused.
     pub epoch: u64,
-    /// Whose.
-    pub uid: u32,
-    /// Makes the same request the same lease.
-    pub key: Option<String>,
-    /// What the holder calls itself.
-    pub service: String,
-    /// What the port is for.
-    pub name: String,
-    /// TCP or UDP.
-    pub protocol: Protocol,
-    /// On which network.
-    pub network: String,
     /// The numbers.
     pub ports: Vec<u16>,
-    /// What it is for, by the table.
-    pub purpose: Option<String>,
-    /// From where it may be reached.
-    pub reach: Reach,
-    /// How it is kept.
-    pub handoff: Handoff,
-    /// The number is remembered afterwards.
-    pub sticky: bool,
-    /// How long it goes on without a renewal.
-    pub ttl_ms: Option<u64>,
+    /// What it was asked for with. A new holder puts its own process and its own time there.
+    #[serde(flatten)]
+    pub terms: Terms,
     /// When it ends, by the boot clock.
     pub expires_ms: Option<u64>,
-    /// With whom it ends.
-    pub holder: Option<Outside>,
     /// When it was taken, in milliseconds since 1970.
     pub taken_at_ms: i64,
     /// Who was seen to listen for it: should they outlive the lease, they are known.
@@ -108,7 +89,12 @@ pub struct PortLease {
 impl PortLease {
     /// What people call it.
     pub fn label(&self) -> String {
-        format!("{}/{}", self.service, self.name)
+        format!("{}/{}", self.terms.service, self.terms.name)
+    }
+
+    /// Whether a port of this machine is one of its own.
+    pub fn covers(&self, protocol: Protocol, port: u16) -> bool {
+        self.terms.network == HOST && self.terms.protocol == protocol && self.ports.contains(&port)
     }
 
     /// The same terms again.
@@ -120,9 +106,10 @@ impl PortLease {
             }
             (None, ports) => ports.len() == 1,
         };
+        let own = &self.terms;
         ports
-            && (&self.service, &self.name, &self.network) == (&terms.service, &terms.name, &terms.network)
-            && (self.protocol, self.reach, self.handoff) == (terms.protocol, terms.reach, terms.handoff)
+            && (&own.service, &own.name, &own.network) == (&terms.service, &terms.name, &terms.network)
+            && (own.protocol, own.reach, own.handoff) == (terms.protocol, terms.reach, terms.handoff)
     }
 }
 

@@ -3,9 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
-use wharf_model::{DriftKind, ErrorKind, Failure, Handoff, Protocol, Reach, UnitName};
+use wharf_model::{DriftKind, ErrorKind, Failure, Handoff, Protocol, Reach, Speaks, UnitName};
 
 use super::*;
+
+mod register;
 
 fn terms(name: &str) -> Terms {
     Terms {
@@ -211,7 +213,7 @@ fn play(steps: Vec<Step>) {
                 };
                 let by_number = matches!(asked.want, Some(Want::Number(_)));
                 let before: BTreeSet<u16> = ledger.leases().flat_map(|l| l.ports.clone()).collect();
-                let was_there = ledger.leases().any(|l| l.key.is_some() && l.key == asked.key);
+                let was_there = ledger.leases().any(|l| l.terms.key.is_some() && l.terms.key == asked.key);
                 let units = |(port, _): Claim| (port == 103).then(|| "unit".to_owned());
                 let lease = ledger.lease((now, 0), asked.clone(), &ranges, units, |_| Ok(())).cloned();
                 if let Ok(lease) = lease {
@@ -245,7 +247,7 @@ fn play(steps: Vec<Step>) {
                 }
             }
             Step::Dies { holder } => {
-                let theirs = |l: &&PortLease| l.holder.is_some_and(|h| h.pid == i32::from(holder));
+                let theirs = |l: &&PortLease| l.terms.holder.is_some_and(|h| h.pid == i32::from(holder));
                 let ids: Vec<_> = ledger.leases().filter(theirs).map(|l| l.id).collect();
                 for id in ids {
                     ledger.saw(id, [Outside { pid: 40, identity: 4 }]);
@@ -289,7 +291,7 @@ fn declared(unit: &str, port: u16) -> Declared {
     Declared {
         unit: unit.parse().unwrap(),
         name: "main".into(),
-        protocol: Protocol::Tcp,
+        speaks: Speaks::Tcp,
         port,
         is_up: true,
         reach: Reach::Loopback,
@@ -307,7 +309,7 @@ fn unit(name: &str) -> Owner {
 }
 
 fn kinds(declared: &[Declared], observed: &[Observed]) -> Vec<DriftKind> {
-    drift(declared, &[], observed, &Ranges::default()).into_iter().map(|d| d.kind).collect()
+    drift(Said { declared, ..Said::default() }, observed, &Ranges::default()).into_iter().map(|d| d.kind).collect()
 }
 
 #[test]

@@ -15,7 +15,7 @@ use wharf_runtime::{
     launch::{Launcher, Seen},
 };
 
-use crate::{engine::Shared, store};
+use crate::{engine::Shared, offer::Found, store};
 
 /// A unit as it is written down.
 pub struct Known {
@@ -93,6 +93,8 @@ pub struct Ground {
     pub silent: Option<Silent>,
     /// Why the journal says nothing.
     pub unread: Option<String>,
+    /// What the daemon has heard of services that are executables.
+    pub offer: Option<Arc<Found>>,
 }
 
 impl Ground {
@@ -107,7 +109,8 @@ impl Ground {
             Err(e) => (None, Some(e.to_string())),
         };
         let launcher = Some(shared.launcher.clone());
-        Self::seen(&shared.layout, units, launcher, installation, true, launching, unread)
+        let offer = Some(shared.catalogue.found());
+        Self { offer, ..Self::seen(&shared.layout, units, launcher, installation, true, launching, unread) }
     }
 
     /// Without a daemon: what the state folder says.
@@ -148,6 +151,7 @@ impl Ground {
             is_daemon,
             silent: None,
             unread,
+            offer: None,
         }
     }
 

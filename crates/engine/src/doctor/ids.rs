@@ -1,7 +1,7 @@
 //! The names of all findings. They never change their meaning; docs/doctor.md has a paragraph for each.
 
 /// In the order of the page.
-pub const IDS: [&str; 51] = [
+pub const IDS: [&str; 52] = [
     "daemon-down",
     "daemon-silent",
     "daemon-version",
@@ -32,6 +32,7 @@ pub const IDS: [&str; 51] = [
     "env-file-open",
     "user-unknown",
     "store-noexec",
+    "service-unusable",
     "containment",
     "limit-memory",
     "limit-cpu",

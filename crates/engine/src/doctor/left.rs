@@ -112,7 +112,9 @@ fn store(ground: &Ground, report: &mut Report) {
     for folder in folders(ground.layout.store()) {
         let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let is_used = ground.units.iter().any(|unit| unit.installed.is_some() && unit.name.service() == name);
-        if name.starts_with('.') || is_used || ground.unread.is_some() {
+        // What services share has no unit of its own; `gc` takes it when nobody links to it any more.
+        let is_shared = wharf_runtime::Store::new(ground.layout.store()).is_runtime(&name);
+        if name.starts_with('.') || is_used || is_shared || ground.unread.is_some() {
             continue;
         }
         let title = format!("binaries of {name} are placed, and no unit uses them");

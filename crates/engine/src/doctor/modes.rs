@@ -7,7 +7,7 @@ use std::{
 };
 
 use wharf_api::rpc::infra::Severity;
-use wharf_runtime::{Account, Reference};
+use wharf_runtime::{Account, Reference, executables};
 
 use super::{
     ground::Ground,
@@ -40,6 +40,20 @@ pub fn check(ground: &Ground, report: &mut Report) {
     report.fine("mode-secret", "generated secrets are closed to others");
     of_units(ground, report);
     executable(ground, report);
+    own_services(ground, report);
+}
+
+/// The folder of services that are executables: as the daemon found it, else by what can be seen without running them.
+fn own_services(ground: &Ground, report: &mut Report) {
+    let listed = executables::list(&ground.layout.services_dir()).unusable;
+    let told = ground.offer.iter().flat_map(|found| found.unusable.iter());
+    let told = told.filter(|one| one.path.exists() && listed.iter().all(|other| other.path != one.path));
+    for one in listed.iter().chain(told) {
+        let title = format!("{} is no service", one.path.display());
+        let found = report.say("service-unusable", Severity::Warning, title, one.message.clone());
+        found.about([one.path.display()]).fix(one.hint.clone(), None);
+    }
+    report.fine("service-unusable", "the services that are executables of your own");
 }
 
 /// Rights beyond those that it may have.

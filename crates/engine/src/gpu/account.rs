@@ -18,17 +18,18 @@ pub fn processes(arbiter: &Arbiter, only: Option<&DeviceId>) -> ProcessList {
         slot.owned().map(|(process, lease)| {
             // Of a lease that is over by now it is nobody's.
             let lease = lease.filter(|lease| arbiter.lease(*lease).is_some());
-            process_row(lease, &slot.device.id, process)
+            process_row(arbiter, lease, &slot.device.id, process)
         })
     });
     ProcessList { silent: silent.collect(), processes: rows.collect(), state_version: arbiter.version() }
 }
 
-fn process_row(lease: Option<LeaseId>, device: &DeviceId, process: &DeviceProcess) -> ProcessRow {
+fn process_row(arbiter: &Arbiter, lease: Option<LeaseId>, device: &DeviceId, process: &DeviceProcess) -> ProcessRow {
     let whose = match (lease, process.identity, &process.unit) {
         (_, None, _) => Whose::Ghost,
         (Some(_), Some(_), _) => Whose::Lease,
         (None, Some(_), Some(_)) => Whose::Unit,
+        (None, Some(_), None) if arbiter.is_ignored(process) => Whose::Ignored,
         (None, Some(_), None) => Whose::Foreign,
     };
     ProcessRow {

@@ -4,9 +4,9 @@ use serde::de::DeserializeOwned;
 use wharf_api::rpc::gpu::{GpuExplanation, ValueTerms};
 use wharf_core::{
     Now,
-    arbiter::{Arbiter, Lease},
+    arbiter::{Arbiter, Lease, value::Known},
 };
-use wharf_model::{Blocker, Failure, GpuRequest, LeaseId, LeaseState, Plan, Remedy, size};
+use wharf_model::{Blocker, Enforced, Failure, GpuRequest, LeaseId, LeaseState, Plan, Remedy, size};
 
 use super::{account, rows};
 
@@ -102,6 +102,14 @@ fn sentences(arbiter: &Arbiter, now: Now, lease: &Lease) -> Vec<String> {
         let (charge, declared) = (size(share.charge_bytes), size(share.declared_bytes));
         all.push(format!("on {device} it counts as {charge}: {declared} were promised, {measured}"));
     }
+    if !lease.request.limit.is_none() && lease.state.is_charged() {
+        let by = match lease.enforced {
+            Enforced::Dmem => "the kernel keeps it to that",
+            Enforced::Nvml => "NVIDIA's driver keeps it to that",
+            Enforced::None => "it is to be kept to that, and nothing here does: it is watched",
+        };
+        all.push(by.to_owned());
+    }
     if let Some(why) = &lease.why {
         all.push(why.message.clone());
         all.extend(why.hint.clone());
@@ -115,19 +123,16 @@ fn sentences(arbiter: &Arbiter, now: Now, lease: &Lease) -> Vec<String> {
 
 fn value(arbiter: &Arbiter, now: Now, lease: &Lease) -> ValueTerms {
     let learned = arbiter.book().learned.get(&lease.label()).copied().unwrap_or_default();
-    let measured = learned.reload_ms();
-    let importance = lease.request.importance;
-    let given = lease.request.reload_ms;
-    let value = match (measured, given) {
-        (None, Some(reload_ms)) => learned.value_by(now.boot_ms, importance, reload_ms),
-        (Some(_), _) | (None, None) => learned.value(now.boot_ms, importance, lease.charge()),
-    };
+    let worth = arbiter.worth(now.boot_ms, lease);
     ValueTerms {
-        reload_ms: measured.or(given).unwrap_or(10_000),
-        reload_is_measured: measured.is_some(),
+        reload_ms: worth.reload_ms,
+        reload_is_measured: worth.known == Known::Measured,
         uses_an_hour_milli: account::uses_an_hour_milli(&learned, now.boot_ms),
-        importance,
-        value,
+        expected_uses_micro: worth.expected_micro,
+        credit_ms: worth.credit_ms,
+        importance: lease.request.importance,
+        weight: worth.weight,
+        value: worth.value,
     }
 }
 

@@ -127,8 +127,11 @@ pub fn lease(lease: &Lease, now_ms: u64) -> LeaseRow {
         pinned_for_ms: lease.pinned_until_ms.map(left).filter(|ms| *ms > 0),
         killed_in_ms: lease.drain_until_ms.filter(|_| lease.state == LeaseState::Draining).map(left),
         leaves_for: lease.leaves_for,
+        asked_to_yield: yield_wish(lease, now_ms, None),
+        wakes: lease.wakes,
         busy: lease.busy,
         why: lease.why.as_ref().map(|why| why.message.clone()),
+        enforced: lease.enforced,
     }
 }
 
@@ -145,16 +148,31 @@ pub fn leases(arbiter: &Arbiter, now_ms: u64, only: &LeasesParams) -> LeaseList 
 
 pub fn renewed(arbiter: &Arbiter, now_ms: u64, id: LeaseId) -> Renewed {
     let lease = arbiter.lease(id);
-    let draining = lease.filter(|lease| lease.state == LeaseState::Draining);
     Renewed {
         lease: id,
         expires_in_ms: lease.and_then(|lease| lease.expires_ms).map(|at| at.saturating_sub(now_ms)),
-        asked_to_yield: draining.map(|lease| YieldWish {
-            by: lease.leaves_for.and_then(|by| arbiter.lease(by)).map(Lease::called),
-            within_ms: lease.drain_until_ms.unwrap_or(now_ms).saturating_sub(now_ms),
-        }),
+        asked_to_yield: lease.and_then(|lease| yield_wish(lease, now_ms, whom(arbiter, lease))),
         state_version: arbiter.version(),
     }
+}
+
+fn whom(arbiter: &Arbiter, lease: &Lease) -> Option<String> {
+    lease.leaves_for.and_then(|by| arbiter.lease(by)).map(Lease::called)
+}
+
+/// What its holder was asked to do to make room, and has not done yet.
+fn yield_wish(lease: &Lease, now_ms: u64, by: Option<String>) -> Option<YieldWish> {
+    let milder = lease.asked.filter(|asked| asked.done_ms.is_none() && lease.makes_room().is_some());
+    let until_ms = match lease.state {
+        LeaseState::Draining => lease.drain_until_ms.unwrap_or(now_ms),
+        _ => milder?.until_ms,
+    };
+    Some(YieldWish {
+        r#do: lease.makes_room_by(),
+        to_bytes: lease.makes_room(),
+        by,
+        within_ms: until_ms.saturating_sub(now_ms),
+    })
 }
 
 pub fn queue(arbiter: &Arbiter, now: Now) -> GpuQueue {

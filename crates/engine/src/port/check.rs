@@ -21,7 +21,8 @@ pub fn one(shared: &Shared, port: u16, protocol: Protocol, settings: &Settings, 
         row.warnings.push("connections that are over wait there: a program without SO_REUSEADDR cannot listen".into());
     }
     let lease = shared.ports.see(|ledger| ledger.at(protocol, port).cloned());
-    let unit = look::declared(shared, settings).into_iter().find(|d| (d.port, d.protocol) == (port, protocol));
+    let entry = shared.ports.see(|ledger| ledger.entry_at(protocol, port).cloned());
+    let unit = look::declared(shared, settings).into_iter().find(|d| d.place() == (protocol, port));
     if let Err(e) = ports::attempt(protocol, port) {
         let failure = desk::taken(port, protocol, &e, true);
         let is_forbidden = failure.kind == ErrorKind::Permission;
@@ -36,6 +37,10 @@ pub fn one(shared: &Shared, port: u16, protocol: Protocol, settings: &Settings, 
         row.verdict = PortVerdict::Declared;
         row.holder = Some(format!("unit {} ({})", unit.unit, unit.name));
         row.remedies.push(format!("wharf start {} --port {}=auto", unit.unit, unit.name));
+    } else if let Some(entry) = &entry {
+        row.verdict = PortVerdict::Declared;
+        row.holder = Some(format!("declared for {}", entry.label()));
+        row.remedies.push(format!("wharf ports undeclare {}", entry.service));
     }
     row.free = matches!(row.verdict, PortVerdict::Free | PortVerdict::TimeWait);
     let listening: BTreeSet<String> =

@@ -13,16 +13,20 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     io,
     os::fd::OwnedFd,
+    path::PathBuf,
     sync::{Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
 use tokio::sync::{oneshot, watch};
 use wharf_core::ports::{HOST, Ledger, Outside, PortLease, Ranges, Terms, Want};
-use wharf_model::{ErrorKind, Failure, Handoff, PortLeaseId, Protocol, UnitName};
+use wharf_model::{ErrorKind, Failure, Handoff, PortEntry, PortLeaseId, Protocol, UnitName};
 use wharf_runtime::ports;
 
-use super::evict;
+use super::{
+    evict,
+    hatch::{self, Hatch},
+};
 use crate::{
     engine::Shared,
     turn::{self, Mail},
@@ -44,9 +48,24 @@ pub struct Desk {
 #[derive(Default)]
 struct Inner {
     ledger: Ledger,
-    parked: BTreeMap<PortLeaseId, Vec<OwnedFd>>,
+    kept: BTreeMap<PortLeaseId, Kept>,
     /// What units were given by a start that the published state may not show yet.
     claims: BTreeMap<UnitName, Claim>,
+}
+
+/// By what a leased port is kept. It ends with the value.
+enum Kept {
+    Parked { _sockets: Vec<OwnedFd> },
+    Handed(Hatch),
+}
+
+/// How a leased port is kept at this moment.
+#[derive(Debug, Clone, Default)]
+pub struct Keeping {
+    /// By a socket of ours.
+    pub is_kept: bool,
+    /// Where its holder fetches it.
+    pub socket: Option<PathBuf>,
 }
 
 /// What a start has chosen.
@@ -55,7 +74,46 @@ struct Claim {
     ports: BTreeSet<u16>,
 }
 
+/// Whose each port is that a unit declares.
+pub type OfUnits = BTreeMap<(u16, Protocol), UnitName>;
+
 impl Inner {
+    fn keeping(&self, id: PortLeaseId) -> Keeping {
+        match self.kept.get(&id) {
+            Some(Kept::Handed(hatch)) => Keeping { is_kept: true, socket: Some(hatch.path().to_owned()) },
+            Some(Kept::Parked { .. }) => Keeping { is_kept: true, socket: None },
+            None => Keeping::default(),
+        }
+    }
+
+    /// Keeps the lease's ports as was agreed.
+    fn keep(&mut self, shared: &Shared, lease: &PortLease) -> io::Result<()> {
+        if lease.terms.network != HOST || self.kept.contains_key(&lease.id) {
+            return Ok(());
+        }
+        let kept = match lease.terms.handoff {
+            Handoff::Plain => return Ok(()),
+            Handoff::Park => {
+                let sockets = lease.ports.iter().map(|port| ports::park(*port)).collect::<io::Result<_>>()?;
+                Kept::Parked { _sockets: sockets }
+            }
+            Handoff::Fd => Kept::Handed(Hatch::open(shared, lease)?),
+        };
+        self.kept.insert(lease.id, kept);
+        Ok(())
+    }
+
+    /// Whose a port is that a unit has or will have.
+    fn of_unit<'a>(&self, units: &'a OfUnits) -> impl Fn((u16, Protocol)) -> Option<String> + use<'a> {
+        let claims: Vec<(UnitName, BTreeSet<u16>)> =
+            self.claims().map(|(unit, ports)| (unit.clone(), ports.clone())).collect();
+        move |claim| {
+            let starts = || claims.iter().find(|(_, ports)| claim.1 == Protocol::Tcp && ports.contains(&claim.0));
+            let starting = || starts().map(|(unit, _)| unit);
+            units.get(&claim).or_else(starting).map(ToString::to_string)
+        }
+    }
+
     /// Those that may not be published yet.
     fn claims(&self) -> impl Iterator<Item = (&UnitName, &BTreeSet<u16>)> {
         let fresh = self.claims.iter().filter(|(_, claim)| claim.at.elapsed() < CLAIMED_FOR);
@@ -96,10 +154,15 @@ impl Desk {
         self.moved.subscribe()
     }
 
-    /// All leases, and whether a socket of ours keeps each.
-    pub fn leases(&self) -> Vec<(PortLease, bool)> {
+    /// All leases, and how each is kept.
+    pub fn leases(&self) -> Vec<(PortLease, Keeping)> {
         let inner = self.inner();
-        inner.ledger.leases().map(|lease| (lease.clone(), inner.parked.contains_key(&lease.id))).collect()
+        inner.ledger.leases().map(|lease| (lease.clone(), inner.keeping(lease.id))).collect()
+    }
+
+    /// How one is kept.
+    pub fn keeping(&self, id: PortLeaseId) -> Keeping {
+        self.inner().keeping(id)
     }
 
     /// When the next lease ends by itself, by the boot clock.
@@ -118,17 +181,11 @@ impl Desk {
         shared: &Shared,
         terms: &Terms,
         ranges: &Ranges,
-        units: &BTreeMap<(u16, Protocol), UnitName>,
+        units: &OfUnits,
         dry_run: bool,
     ) -> Result<(PortLease, Unsaved), Failure> {
         let mut inner = self.inner();
-        let claims: Vec<(UnitName, BTreeSet<u16>)> =
-            inner.claims().map(|(unit, ports)| (unit.clone(), ports.clone())).collect();
-        let of_unit = |claim: (u16, Protocol)| {
-            let starts = || claims.iter().find(|(_, ports)| claim.1 == Protocol::Tcp && ports.contains(&claim.0));
-            let starting = || starts().map(|(unit, _)| unit);
-            units.get(&claim).or_else(starting).map(ToString::to_string)
-        };
+        let of_unit = inner.of_unit(units);
         let by_number = matches!(terms.want, Some(Want::Number(_)));
         let is_free =
             |port| ports::attempt(terms.protocol, port).map_err(|e| taken(port, terms.protocol, &e, by_number));
@@ -139,20 +196,50 @@ impl Desk {
             let lease = trial.lease(at, terms.clone(), ranges, of_unit, is_free)?.clone();
             return Ok((lease, Unsaved(None)));
         }
+        let before = inner.ledger.leases().count();
         let lease = inner.ledger.lease(at, terms.clone(), ranges, of_unit, is_free)?.clone();
-        let is_new = !inner.parked.contains_key(&lease.id);
-        if lease.handoff == Handoff::Park && lease.network == HOST && is_new {
-            let parked: io::Result<Vec<OwnedFd>> = lease.ports.iter().map(|port| ports::park(*port)).collect();
-            match parked {
-                Ok(parked) => drop(inner.parked.insert(lease.id, parked)),
-                // Its holder listens already: there is nothing to keep for it.
-                Err(e) => tracing::debug!("{}: {} cannot be parked: {e}", lease.id, lease.label()),
-            }
+        let is_new = inner.ledger.leases().count() > before;
+        let kept = inner.keep(shared, &lease);
+        let must_keep = is_new && lease.terms.handoff == Handoff::Fd;
+        if let (Err(_), true) = (&kept, must_keep) {
+            // Nobody was told of it.
+            inner.ledger.end(lease.id);
         }
         let unsaved = save(&mut inner, shared);
         drop(inner);
         self.tell();
-        Ok((lease, unsaved))
+        match kept {
+            Err(e) if must_keep => {
+                let port = lease.ports.first().copied().unwrap_or_default();
+                Err(taken(port, lease.terms.protocol, &e, true))
+            }
+            // Its holder listens already: there is nothing to keep for it.
+            Err(e) => {
+                tracing::debug!("{}: no socket keeps {}: {e}", lease.id, lease.label());
+                Ok((lease, unsaved))
+            }
+            Ok(()) => Ok((lease, unsaved)),
+        }
+    }
+
+    /// Writes a port down.
+    pub fn declare(
+        &self,
+        shared: &Shared,
+        entry: PortEntry,
+        units: &OfUnits,
+        dry_run: bool,
+    ) -> Result<(Option<PortEntry>, Unsaved), Failure> {
+        let mut inner = self.inner();
+        let of_unit = inner.of_unit(units);
+        if dry_run {
+            return Ok((inner.ledger.clone().declare(entry, of_unit)?, Unsaved(None)));
+        }
+        let replaced = inner.ledger.declare(entry, of_unit)?;
+        let unsaved = save(&mut inner, shared);
+        drop(inner);
+        self.tell();
+        Ok((replaced, unsaved))
     }
 
     /// Changes the ledger; what comes of it is on its way to the journal.
@@ -163,11 +250,11 @@ impl Desk {
     ) -> Result<(T, Unsaved), Failure> {
         let mut inner = self.inner();
         let changed = change(&mut inner.ledger)?;
-        let Inner { ledger, parked, .. } = &mut *inner;
+        let Inner { ledger, kept, .. } = &mut *inner;
         if ledger.stale_processes().count() > MOST_STALE {
             forget_the_dead(ledger);
         }
-        parked.retain(|id, _| ledger.get(*id).is_some());
+        kept.retain(|id, _| ledger.get(*id).is_some());
         let unsaved = save(&mut inner, shared);
         drop(inner);
         self.tell();
@@ -183,19 +270,29 @@ impl Desk {
     pub fn settle(&self, shared: &Shared) -> Unsaved {
         let mut inner = self.inner();
         forget_the_dead(&mut inner.ledger);
-        let to_park: Vec<(PortLeaseId, Vec<u16>)> = inner
-            .ledger
-            .leases()
-            .filter(|lease| lease.handoff == Handoff::Park && lease.network == HOST)
-            .map(|lease| (lease.id, lease.ports.clone()))
-            .collect();
-        for (id, numbers) in to_park {
-            let parked: io::Result<Vec<OwnedFd>> = numbers.iter().map(|port| ports::park(*port)).collect();
-            if let Ok(parked) = parked {
-                inner.parked.insert(id, parked);
+        if let Err(e) = hatch::clear(&shared.layout) {
+            tracing::warn!("the folder of listening sockets cannot be made anew: {e}");
+        }
+        let leases: Vec<PortLease> = inner.ledger.leases().cloned().collect();
+        for lease in leases {
+            // Where its holder listens there is nothing to keep.
+            if let Err(e) = inner.keep(shared, &lease) {
+                tracing::debug!("{}: no socket keeps {}: {e}", lease.id, lease.label());
             }
         }
         save(&mut inner, shared)
+    }
+
+    /// Keeps what could not be kept before, since somebody listened there.
+    pub fn mend(&self, shared: &Shared) {
+        let mut inner = self.inner();
+        let is_open = |lease: &&PortLease| lease.terms.handoff == Handoff::Fd && !inner.kept.contains_key(&lease.id);
+        let open: Vec<PortLease> = inner.ledger.leases().filter(is_open).cloned().collect();
+        for lease in open {
+            if let Err(e) = inner.keep(shared, &lease) {
+                tracing::debug!("{}: no socket keeps {}: {e}", lease.id, lease.label());
+            }
+        }
     }
 
     fn tell(&self) {
@@ -233,10 +330,19 @@ pub fn taken(port: u16, protocol: Protocol, e: &io::Error, name_it: bool) -> Fai
 pub struct Choosing<'a>(MutexGuard<'a, Inner>);
 
 impl Choosing<'_> {
-    /// A program outside has leased it.
-    pub fn leased(&self, port: u16) -> Option<Failure> {
+    /// A program outside has leased it, or it is written down for another service than this unit.
+    pub fn promised(&self, unit: &UnitName, port: u16) -> Option<Failure> {
+        let entry = self.0.ledger.entry_at(Protocol::Tcp, port).filter(|entry| entry.service != unit.as_str());
+        if let Some(entry) = entry {
+            let text = format!("port {port} is declared for {} (by uid {})", entry.label(), entry.uid);
+            let hint = format!(
+                "strike that out (wharf ports undeclare {}), or let Wharf choose: --port NAME=auto",
+                entry.service
+            );
+            return Some(Failure::new(ErrorKind::PortTaken, text).hint(hint));
+        }
         let lease = self.0.ledger.at(Protocol::Tcp, port)?;
-        let text = format!("port {port} is leased to {} ({}, uid {})", lease.label(), lease.id, lease.uid);
+        let text = format!("port {port} is leased to {} ({}, uid {})", lease.label(), lease.id, lease.terms.uid);
         let hint =
             format!("end that lease (wharf ports release {}), or let Wharf choose: --port NAME=auto", lease.id.0);
         Some(Failure::new(ErrorKind::PortTaken, text).hint(hint))
@@ -254,12 +360,14 @@ impl Choosing<'_> {
         }
     }
 
-    /// What others than this unit have: leases, and starts that the published state may not show yet.
+    /// What others than this unit have: leases, what is written down, and starts that the published state may not show yet.
     pub fn of_others(&self, unit: &UnitName) -> BTreeSet<u16> {
-        let leases = self.0.ledger.leases().filter(|lease| lease.network == HOST);
+        let leases = self.0.ledger.leases().filter(|lease| lease.terms.network == HOST);
         let leased = leases.flat_map(|lease| lease.ports.iter().copied());
+        let entries = self.0.ledger.entries().filter(|entry| entry.is_here && entry.service != unit.as_str());
+        let written = entries.flat_map(|entry| entry.port..=entry.to);
         let claims = self.0.claims().filter(|(other, _)| *other != unit);
-        leased.chain(claims.flat_map(|(_, ports)| ports.iter().copied())).collect()
+        leased.chain(written).chain(claims.flat_map(|(_, ports)| ports.iter().copied())).collect()
     }
 
     /// These are the unit's now.

@@ -10,14 +10,16 @@ use std::{
 
 use wharf_core::{
     Unit,
-    ports::{Declared, Drift, HOST, Observed, Owner, PortLease, Ranges, Span, drift},
+    ports::{Declared, Observed, Owner, PortLease, Ranges, Said, Span, drift},
 };
-use wharf_model::{Failure, Phase, Protocol, RunId, UnitName};
+use wharf_model::{Drift, Failure, FoundBy, Occupant, Phase, PortEntry, Protocol, RunId, Speaks, UnitName};
 use wharf_runtime::{
+    compose::{self, Record},
     launch::LiveRun,
-    ports::{self, By, Census, Settings, Socket, Use, Who},
+    ports::{self, Census, Settings, Socket, Use},
 };
 
+use super::rows::Uses;
 use crate::engine::Shared;
 
 /// A chain of parents is not longer.
@@ -26,7 +28,7 @@ const MOST_PARENTS: usize = 64;
 /// A socket with whose it is.
 pub struct Seen {
     pub socket: Socket,
-    pub who: Who,
+    pub who: Occupant,
     pub owner: Owner,
     /// The run, where it is a unit's.
     pub run: Option<RunId>,
@@ -36,9 +38,9 @@ impl Seen {
     /// Who it is, for people.
     pub fn text(&self) -> String {
         let who = &self.who;
-        let name = who.command.as_deref().unwrap_or(match who.by {
-            By::Process | By::Cgroup => "a process",
-            By::User => "a process that cannot be seen from here",
+        let name = who.command.as_deref().unwrap_or(match who.found_by {
+            FoundBy::Lease | FoundBy::Process | FoundBy::Cgroup => "a process",
+            FoundBy::User => "a process that cannot be seen from here",
         });
         let mut facts: Vec<String> = who.pid.iter().map(|pid| format!("pid {pid}")).collect();
         match &self.owner {
@@ -65,6 +67,7 @@ impl Seen {
 pub struct View {
     pub declared: Vec<Declared>,
     pub leases: Vec<PortLease>,
+    pub entries: Vec<PortEntry>,
     pub seen: Vec<Seen>,
     pub ranges: Ranges,
 }
@@ -82,17 +85,19 @@ impl View {
         let ranges = ranges(&settings);
         let declared = declared(shared, &settings);
         let leases: Vec<PortLease> = shared.ports.leases().into_iter().map(|(lease, _)| lease).collect();
+        let entries = shared.ports.see(|ledger| ledger.entries().cloned().collect());
         let kin = Kin::new(shared, &declared, &leases);
         let census = Census::default();
         let seen = sockets.into_iter().map(|socket| kin.name(&census, socket)).collect();
-        Ok(Self { declared, leases, seen, ranges })
+        Ok(Self { declared, leases, entries, seen, ranges })
     }
 
     /// How it differs.
     pub fn drift(&self) -> Vec<Drift> {
         let listens = self.seen.iter().filter(|seen| seen.socket.used == Use::Listens);
         let observed: Vec<Observed> = listens.map(Seen::observed).collect();
-        drift(&self.declared, &self.leases, &observed, &self.ranges)
+        let said = Said { declared: &self.declared, leased: &self.leases, entries: &self.entries };
+        drift(said, &observed, &self.ranges)
     }
 }
 
@@ -119,17 +124,33 @@ fn of_unit(shared: &Shared, unit: &Arc<Unit>, settings: &Settings) -> Vec<Declar
     let said = settings.units.get(&unit.name).cloned().unwrap_or_default();
     let purpose = said.purpose.or_else(|| unit.policy.gpu.as_ref().map(|_| "gpu".to_owned()));
     let facts = shared.service(&unit.name).map(|service| service.facts().ports).unwrap_or_default();
-    let ready = matches!(unit.phase(), Phase::Running | Phase::Degraded | Phase::Unhealthy);
+    let ready = is_ready(unit);
     let make = |(name, port): (&str, u16)| Declared {
         unit: unit.name.clone(),
         name: name.to_owned(),
-        protocol: facts.iter().find(|fact| fact.name == name).map_or(Protocol::Tcp, |fact| fact.protocol),
+        speaks: facts.iter().find(|fact| fact.name == name).map_or(Speaks::Tcp, |fact| fact.speaks),
         port,
         is_up: ready && !unit.policy.is_job(),
         reach: said.bind.unwrap_or_default(),
         purpose: purpose.clone(),
     };
     unit.fixed_ports().map(make).collect()
+}
+
+/// It said that it runs, or answered once: it should listen.
+pub fn is_ready(unit: &Unit) -> bool {
+    matches!(unit.phase(), Phase::Running | Phase::Degraded | Phase::Unhealthy)
+}
+
+/// Who needs whom.
+pub fn uses(shared: &Shared) -> Uses {
+    let mut uses = Uses::new();
+    for unit in shared.world.load().values() {
+        for need in &unit.policy.needs {
+            uses.entry(need.unit.clone()).or_default().insert(unit.name.clone());
+        }
+    }
+    uses
 }
 
 /// Who belongs to whom.
@@ -140,13 +161,22 @@ struct Kin<'a> {
     runs: Vec<(UnitName, LiveRun)>,
     /// Main processes and their shims.
     heads: OnceCell<BTreeMap<i32, usize>>,
+    /// The containers of units.
+    records: OnceCell<Vec<Record>>,
 }
 
 impl<'a> Kin<'a> {
     fn new(shared: &'a Shared, declared: &'a [Declared], leases: &'a [PortLease]) -> Self {
         let world = shared.world.load();
         let live = |unit: &Arc<Unit>| Some((unit.name.clone(), shared.hands.live(unit.life.run()?)?));
-        Self { shared, declared, leases, runs: world.values().filter_map(live).collect(), heads: OnceCell::new() }
+        Self {
+            shared,
+            declared,
+            leases,
+            runs: world.values().filter_map(live).collect(),
+            heads: OnceCell::new(),
+            records: OnceCell::new(),
+        }
     }
 
     fn name(&self, census: &Census, socket: Socket) -> Seen {
@@ -155,24 +185,28 @@ impl<'a> Kin<'a> {
         Seen { socket, who, owner, run }
     }
 
-    fn owner(&self, socket: &Socket, who: &Who) -> (Owner, Option<RunId>) {
-        if who.pids.contains(&std::process::id().cast_signed()) {
+    fn owner(&self, socket: &Socket, who: &Occupant) -> (Owner, Option<RunId>) {
+        // A socket that we keep for somebody is theirs as soon as they have it, too.
+        let is_own = |pid: &&i32| **pid == std::process::id().cast_signed();
+        let is_kept = who.pids.iter().any(|pid| is_own(&pid));
+        let chains: Vec<Vec<i32>> =
+            who.pids.iter().filter(|pid| !is_own(pid)).take(4).map(|pid| parents(*pid)).collect();
+        if is_kept && chains.is_empty() {
             return (Owner::Daemon, None);
         }
-        let chains: Vec<Vec<i32>> = who.pids.iter().take(4).map(|pid| parents(*pid)).collect();
         let place = (socket.protocol, socket.local.port());
-        let here = |l: &&PortLease| l.network == HOST && l.protocol == place.0 && l.ports.contains(&place.1);
-        let lease = self.leases.iter().find(here);
+        let lease = self.leases.iter().find(|lease| lease.covers(place.0, place.1));
         if let Some(lease) = lease.filter(|lease| holds(lease, who, &chains)) {
             return (Owner::Lease(lease.id), None);
         }
         if let Some((unit, live)) = self.run(place, who, &chains) {
             return (Owner::Unit(unit.clone()), Some(live.run()));
         }
-        (Owner::Other(stranger(who)), None)
+        // On its way to somebody.
+        if is_kept { (Owner::Daemon, None) } else { (Owner::Other(stranger(who)), None) }
     }
 
-    fn run(&self, place: (Protocol, u16), who: &Who, chains: &[Vec<i32>]) -> Option<&(UnitName, LiveRun)> {
+    fn run(&self, place: (Protocol, u16), who: &Occupant, chains: &[Vec<i32>]) -> Option<&(UnitName, LiveRun)> {
         let by_group = self.runs.iter().find(|(_, live)| {
             let own = live.cgroup().map(below_root);
             own.zip(who.cgroup.as_deref()).is_some_and(|(own, group)| Path::new(group).starts_with(&own))
@@ -186,13 +220,26 @@ impl<'a> Kin<'a> {
             return self.runs.get(nth);
         }
         // A child that has left its parents, of a run whose shim was killed: the lock still tells.
-        let declare = |unit: &UnitName| self.declared.iter().any(|d| d.unit == *unit && (d.protocol, d.port) == place);
-        self.runs.iter().find(|(unit, live)| {
+        let declare = |unit: &UnitName| self.declared.iter().any(|d| d.unit == *unit && d.place() == place);
+        let by_lock = self.runs.iter().find(|(unit, live)| {
             declare(unit) && {
                 let members: BTreeSet<i32> = live.pids().into_iter().collect();
                 who.pids.iter().any(|pid| members.contains(pid))
             }
-        })
+        });
+        by_lock.or_else(|| self.by_container(place, who))
+    }
+
+    /// A container of a unit, or the engine that listens for one.
+    fn by_container(&self, place: (Protocol, u16), who: &Occupant) -> Option<&(UnitName, LiveRun)> {
+        let records = self.records.get_or_init(|| compose::recorded(self.shared.layout.units()));
+        let is_engine = who.command.as_deref().is_some_and(ports::is_engine);
+        let its = |record: &&Record| match &who.container {
+            Some(id) => record.containers.contains(id),
+            None => is_engine && place.0 == Protocol::Tcp && record.ports.contains(&place.1),
+        };
+        let record = records.iter().find(its)?;
+        self.runs.iter().find(|(unit, live)| *unit == record.unit && live.run() == record.run)
     }
 
     fn heads(&self) -> BTreeMap<i32, usize> {
@@ -211,8 +258,8 @@ impl<'a> Kin<'a> {
 }
 
 /// The process, what it started, or what is in its cgroup; without a process: whatever is its user's.
-fn holds(lease: &PortLease, who: &Who, chains: &[Vec<i32>]) -> bool {
-    let Some(holder) = lease.holder else { return lease.uid == who.uid };
+fn holds(lease: &PortLease, who: &Occupant, chains: &[Vec<i32>]) -> bool {
+    let Some(holder) = lease.terms.holder else { return lease.terms.uid == who.uid };
     let in_tree = chains.iter().flatten().any(|pid| *pid == holder.pid);
     let is_seen = |pid: &i32| lease.seen.iter().any(|seen| seen.pid == *pid && Some(seen.identity) == who.identity);
     if (in_tree && lives(holder.pid, holder.identity)) || who.pid.is_some_and(|pid| is_seen(&pid)) {
@@ -232,7 +279,7 @@ fn lives(pid: i32, identity: u64) -> bool {
 }
 
 /// What tells one stranger from another: a service, a container, a session of processes.
-fn stranger(who: &Who) -> String {
+fn stranger(who: &Occupant) -> String {
     let session = || who.pid.and_then(|pid| field(pid, 3)).map(|session| format!("session {session}"));
     let group = || who.container.clone().or_else(|| who.systemd_unit.clone());
     group().or_else(session).unwrap_or_else(|| format!("uid {}", who.uid))

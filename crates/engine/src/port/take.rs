@@ -1,5 +1,7 @@
 //! From the params of `port.lease` to terms, and from a lease to its answer.
 
+use std::path::PathBuf;
+
 use wharf_api::{
     Caller,
     rpc::port::{PortLeaseParams, PortLeased},
@@ -27,14 +29,14 @@ pub fn terms(caller: &Caller, p: &PortLeaseParams) -> Result<Terms, Failure> {
     };
     let network = p.network.clone().unwrap_or_else(|| HOST.to_owned());
     let handoff = match (p.protocol, p.handoff) {
-        (_, Handoff::Fd) => {
-            return Err(bad("a listening socket is passed to units only")
-                .hint("let the program be a unit: wharf run … --policy '{\"on_demand\": {\"pass_sockets\": true}}'"));
+        (Protocol::Udp, Handoff::Fd) => return Err(bad("only of TCP a listening socket is handed over")),
+        (Protocol::Tcp, Handoff::Fd) if network != HOST => {
+            return Err(bad("only of this machine's own network a listening socket is handed over"));
         }
         // A second UDP socket of a port would be given a part of the datagrams.
         (Protocol::Udp, Handoff::Park | Handoff::Plain) => Handoff::Plain,
         (Protocol::Tcp, asked) if network == HOST => asked,
-        (Protocol::Tcp, Handoff::Park | Handoff::Plain) => Handoff::Plain,
+        (Protocol::Tcp, Handoff::Park | Handoff::Plain | Handoff::Fd) => Handoff::Plain,
     };
     Ok(Terms {
         uid,
@@ -94,25 +96,26 @@ pub fn within(terms: Terms, p: &PortLeaseParams, ranges: &Ranges) -> Result<Term
 }
 
 /// What the caller is told.
-pub fn leased(lease: &PortLease, dry_run: bool, ranges: &Ranges) -> PortLeased {
+pub fn leased(lease: &PortLease, socket: Option<PathBuf>, dry_run: bool, ranges: &Ranges) -> PortLeased {
     let env = lease.ports.iter().enumerate().map(|(n, port)| {
         let name = if n == 0 { "PORT".into() } else { format!("PORT_{}", n + 1) };
         (name, port.to_string())
     });
-    let advice = |port: &u16| ranges.advise(lease.purpose.as_deref(), *port);
+    let advice = |port: &u16| ranges.advise(lease.terms.purpose.as_deref(), *port);
     let mut warnings: Vec<String> =
         lease.ports.iter().flat_map(advice).map(|l| format!("{}: {}", l.kind, l.text)).collect();
     warnings.dedup();
-    let scheme = lease.protocol;
+    let scheme = lease.terms.protocol;
     PortLeased {
         lease: (!dry_run).then_some(lease.id),
         epoch: lease.epoch,
         ports: lease.ports.clone(),
         env: env.collect(),
         url: format!("{scheme}://127.0.0.1:{}", lease.ports.first().copied().unwrap_or_default()),
-        handoff_used: lease.handoff,
+        handoff_used: lease.terms.handoff,
+        socket: socket.map(|path| path.display().to_string()),
         expires_in_ms: lease.expires_ms.map(|at| at.saturating_sub(turn::now().boot_ms)),
-        holder_pid: lease.holder.map(|holder| holder.pid),
+        holder_pid: lease.terms.holder.map(|holder| holder.pid),
         warnings,
     }
 }

@@ -2,7 +2,7 @@
 #![allow(unsafe_code, reason = "a C library's stand-in speaks C")]
 #![allow(non_snake_case, clippy::missing_safety_doc, reason = "the names and the rules are those of nvml.h")]
 
-use std::ffi::{c_int, c_uint, c_ulonglong, c_void};
+use std::ffi::{c_int, c_uint, c_ulonglong};
 
 use super::{Handle, INVALID_ARGUMENT, NOT_SUPPORTED, Return, SUCCESS, TIMEOUT, answer, find, handle, state};
 use crate::{
@@ -96,10 +96,4 @@ pub extern "C" fn nvmlEventSetWait_v2(_: Handle, data: Option<&mut EventData>, _
             EventData { device: handle(&uuid), kind: XID, data: xid, gpu_instance: 0, compute_instance: 0 };
         Ok(())
     })
-}
-
-/// As R615 has it; only its being there is looked at.
-#[unsafe(no_mangle)]
-pub extern "C" fn nvmlDeviceGetMemoryLimits_v1(_: Handle, _: *mut c_void) -> Return {
-    NOT_SUPPORTED
 }

@@ -142,9 +142,7 @@ impl Walk<'_> {
             Some(Err(fault)) => self.walked.faults.push(fault),
             Some(Ok(sound)) => {
                 self.bytes += sound.bytes;
-                let now = jiff::Timestamp::from_second(jiff::Timestamp::now().as_second()).unwrap_or_default();
-                let (name, manifest) = (sound.name, sound.fields);
-                self.walked.found.push(Found { name, path: path.to_owned(), discovered_at: now.to_string(), manifest });
+                self.walked.found.push(found(path.to_owned(), sound));
             }
         }
     }
@@ -172,6 +170,12 @@ impl Walk<'_> {
         below.sort();
         Ok(below)
     }
+}
+
+/// What a file says, with the time of the look.
+pub(super) fn found(path: PathBuf, sound: file::Sound) -> Found {
+    let now = jiff::Timestamp::from_second(jiff::Timestamp::now().as_second()).unwrap_or_default();
+    Found { name: sound.name, path, discovered_at: now.to_string(), manifest: sound.fields }
 }
 
 fn closed(folder: &Path, e: &io::Error) -> Fault {

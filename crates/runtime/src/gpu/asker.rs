@@ -16,7 +16,7 @@ use tokio::{
 };
 use wharf_sys::pidfd;
 
-use super::reading::{Fault, Line, Reading, Said};
+use super::reading::{Fault, Limit, Line, Question, Reading, Said};
 
 /// The driver may take this long to be opened: on machines where nothing keeps it loaded it starts its devices then.
 const OPENING: Duration = Duration::from_secs(20);
@@ -93,7 +93,7 @@ impl Asker {
         let Some(process) = &mut self.process else { return Asked::Failed("it has no process".into()) };
         self.last_id += 1;
         let id = self.last_id;
-        match timeout_at(until, process.answer(id)).await {
+        match timeout_at(until, process.answer(&Question { id, limit: None })).await {
             Ok(Ok(Said::Reading(reading))) => {
                 (self.failures, self.not_before) = (0, None);
                 Asked::Reading(reading)
@@ -104,7 +104,7 @@ impl Asker {
             }
             // Another process may open another library: the driver was replaced under this one, say.
             Ok(Ok(Said::Refused(Fault { text, .. }))) => self.replace(&format!("it refuses: {text}")),
-            Ok(Ok(Said::Opened)) => self.replace("it answers what was not asked"),
+            Ok(Ok(Said::Opened | Said::Set)) => self.replace("it answers what was not asked"),
             Ok(Err(why)) => self.replace(&why),
             Err(_) if !process.is_open && process.born.elapsed() < OPENING => {
                 Asked::Failed(format!("the driver is being opened since {} s", process.born.elapsed().as_secs()))
@@ -114,6 +114,25 @@ impl Asker {
                 self.replace(&format!("no answer within {late} ms: a call of the driver hangs"))
             }
         }
+    }
+
+    /// Sets what a cgroup may have of a device, or says why not.
+    pub async fn limit(&mut self, limit: Limit) -> Result<(), String> {
+        let until = Instant::now() + self.program.deadline;
+        self.provide()?;
+        let Some(process) = &mut self.process else { return Err("it has no process".into()) };
+        self.last_id += 1;
+        let question = Question { id: self.last_id, limit: Some(limit) };
+        let why = match timeout_at(until, process.answer(&question)).await {
+            Ok(Ok(Said::Set)) => return Ok(()),
+            // Another process would be told the same.
+            Ok(Ok(Said::Refused(Fault { text, .. }))) => return Err(text),
+            Ok(Ok(Said::Opened | Said::NoLibrary(_) | Said::Reading(_))) => "it answers what was not asked".to_owned(),
+            Ok(Err(why)) => why,
+            Err(_) => format!("no answer within {} ms", self.program.deadline.as_millis()),
+        };
+        self.replace(&why);
+        Err(why)
     }
 
     /// Ends the process; the next question starts another one.
@@ -178,20 +197,21 @@ impl Process {
     }
 
     /// Its answer to this question. Answers to earlier ones are passed over.
-    async fn answer(&mut self, id: u64) -> Result<Said, String> {
+    async fn answer(&mut self, question: &Question) -> Result<Said, String> {
         if !self.is_open {
             match self.line().await?.said {
                 Said::Opened => self.is_open = true,
                 other => return Ok(other),
             }
         }
-        let question = format!("{id}\n");
-        if self.stdin.write_all(question.as_bytes()).await.is_err() {
+        let mut text = serde_json::to_vec(question).map_err(|e| e.to_string())?;
+        text.push(b'\n');
+        if self.stdin.write_all(&text).await.is_err() {
             return Err(self.ended());
         }
         loop {
             let line = self.line().await?;
-            if line.id == id {
+            if line.id == question.id {
                 return Ok(line.said);
             }
         }

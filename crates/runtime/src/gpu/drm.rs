@@ -8,7 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use wharf_model::{Device, DeviceKind, DeviceProcess, LimitsBackend, ProcessKind, Vendor};
+use wharf_model::{Device, DeviceProcess, LimitsBackend, ProcessKind, Vendor};
 
 use super::{dmem, dmem::Dmem, fdinfo, kfd, kfd::Node};
 
@@ -131,23 +131,16 @@ fn device(
         None => format!("PCI-{}", card.pci),
     };
     Device {
-        id: id.as_str().into(),
-        vendor: card.vendor,
         name: card.name.unwrap_or_else(|| format!("{maker} card {}", card.number)),
-        kind: DeviceKind::Gpu,
-        parent: None,
         index: card.number,
         numa_node: card.numa_node,
         island,
-        total_bytes,
         used_bytes,
-        reserved_bytes: 0,
         unified: card.is_integrated,
-        keeps_memory: false,
         limits: if dmem.capacity.contains_key(&card.pci) { LimitsBackend::Dmem } else { LimitsBackend::None },
-        taints: vec![],
         processes,
         pci: Some(card.pci),
+        ..Device::new(id.as_str(), card.vendor, total_bytes)
     }
 }
 

@@ -62,7 +62,11 @@ impl Ground {
             root: "/".into(),
             simulated: named(SIMULATED).unwrap_or_else(|| layout.simulated_gpus()),
             held: layout.units().join(".gpus"),
-            runs: Runs { subtree: Some(launch::subtree(installation)), folder: layout.runs() },
+            runs: Runs {
+                subtree: Some(launch::subtree(installation)),
+                folder: layout.runs(),
+                units: layout.units().to_owned(),
+            },
             pids: Pids::FindOut,
         }
     }

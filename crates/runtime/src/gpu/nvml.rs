@@ -20,9 +20,9 @@ use nvml_wrapper::{
     structs::device::FieldId,
     sys_exports::field_id::NVML_FI_DEV_GET_GPU_RECOVERY_ACTION,
 };
-use wharf_sys::library;
+use wharf_sys::{library, nvml as sys};
 
-use super::reading::{Body, Card, Fault, FaultClass, Listed, Memory, Reading, Said};
+use super::reading::{Body, Card, Fault, FaultClass, Limit, Listed, Memory, Reading, Said};
 
 /// Where the library lies on machines whose loader does not know it: WSL, NixOS, managed Kubernetes.
 const PLACES: [&str; 5] = [
@@ -70,6 +70,7 @@ impl Library {
             events: register(&self.nvml),
             xids: BTreeMap::new(),
             links: BTreeMap::new(),
+            library: &self.path,
             is_stand_in: library::loaded_has(path, c"wharf_fake_nvml"),
             has_limits: library::loaded_has(path, c"nvmlDeviceGetMemoryLimits_v1"),
         }
@@ -84,6 +85,7 @@ pub struct Session<'nvml> {
     xids: BTreeMap<String, u64>,
     /// By UUID. Links are where they are.
     links: BTreeMap<String, Vec<String>>,
+    library: &'nvml OsStr,
     is_stand_in: bool,
     has_limits: bool,
 }
@@ -118,6 +120,19 @@ impl Session<'_> {
             }
         }
         Ok(reading)
+    }
+
+    /// Sets what a cgroup may have of a device.
+    pub fn limit(&self, limit: &Limit) -> Result<(), Fault> {
+        let path = Path::new(self.library);
+        sys::set_memory_limits(path, &limit.uuid, &limit.cgroup, limit.soft, limit.hard).map_err(|code| {
+            let class = if sys::means_unknown(code) { FaultClass::NotSupported } else { FaultClass::Other };
+            let what = match code {
+                4 => "that takes root".to_owned(),
+                code => format!("the driver says {code}"),
+            };
+            Fault { class, text: what }
+        })
     }
 
     /// Takes what errors were told since the last time. It waits for none.

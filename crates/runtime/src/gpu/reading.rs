@@ -2,7 +2,32 @@
 //!
 //! Owns these words only. Nothing here is judged yet; see `nvidia`.
 
+use std::path::PathBuf;
+
 use serde::{Deserialize, Serialize};
+
+/// One line to the process.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Question {
+    /// Its number, which the answer has.
+    pub id: u64,
+    /// What is to be set; none: everything is asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<Limit>,
+}
+
+/// What the processes of a cgroup may have of a device.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limit {
+    /// The full UUID of the device.
+    pub uuid: String,
+    /// The cgroup's folder.
+    pub cgroup: PathBuf,
+    /// Beyond this it is the first to lose memory, in bytes; 0: nothing is its own.
+    pub soft: u64,
+    /// It gets no more, in bytes.
+    pub hard: u64,
+}
 
 /// One line from the process. The first has the number 0 and tells how the opening went.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -18,6 +43,8 @@ pub struct Line {
 pub enum Said {
     /// The driver is open and can be asked.
     Opened,
+    /// What was to be set is set.
+    Set,
     /// There is no library to ask it through.
     NoLibrary(String),
     /// It refuses.

@@ -14,21 +14,21 @@ use std::{
 use super::{
     IDLE_MS, LIBRARY,
     nvml::Library,
-    reading::{Line, Said},
+    reading::{Line, Question, Said},
 };
 
-/// Answers on standard output what is asked on standard input, a number a line, until that ends.
+/// Answers on standard output what is asked on standard input, a question a line, until that ends.
 ///
 /// # Errors
 /// What standard output says; nobody is there to hear it.
 pub fn serve() -> io::Result<()> {
     // Best effort: `ps` shows what it is.
     let _ = std::fs::write("/proc/self/comm", "wharf-gpu-probe");
-    let (asked, questions) = mpsc::channel();
+    let (asked, questions) = mpsc::channel::<Question>();
     thread::spawn(move || {
         for line in io::stdin().lock().lines() {
-            let Some(id) = line.ok().and_then(|line| line.trim().parse().ok()) else { break };
-            if asked.send(id).is_err() {
+            let Some(question) = line.ok().and_then(|line| serde_json::from_str(&line).ok()) else { break };
+            if asked.send(question).is_err() {
                 break;
             }
         }
@@ -43,8 +43,11 @@ pub fn serve() -> io::Result<()> {
     };
     let mut session = library.session();
     tell(0, Said::Opened)?;
-    while let Ok(id) = questions.recv_timeout(idle()) {
-        let said = session.read().map_or_else(Said::Refused, |reading| Said::Reading(Box::new(reading)));
+    while let Ok(Question { id, limit }) = questions.recv_timeout(idle()) {
+        let said = match limit {
+            None => session.read().map_or_else(Said::Refused, |reading| Said::Reading(Box::new(reading))),
+            Some(limit) => session.limit(&limit).map_or_else(Said::Refused, |()| Said::Set),
+        };
         tell(id, said)?;
     }
     Ok(())

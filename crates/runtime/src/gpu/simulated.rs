@@ -29,7 +29,7 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
-use wharf_model::{Device, DeviceKind, DeviceProcess, LimitsBackend, ProcessKind, Vendor};
+use wharf_model::{Device, DeviceProcess, ProcessKind, Vendor};
 
 #[cfg(test)]
 mod tests;
@@ -208,26 +208,15 @@ pub fn devices(
         let of = |held: &Held| held.devices.get(&device.id).copied().filter(|bytes| *bytes > 0);
         let holders: Vec<(i32, u64)> = held.iter().filter_map(|(pid, held)| Some((*pid, of(held)?))).collect();
         let named = holders.iter().fold(device.reserved.0, |sum, (_, bytes)| sum.saturating_add(*bytes));
+        let holders = holders.iter().map(|(pid, bytes)| process(*pid, Some(*bytes), ProcessKind::Compute));
         Device {
-            id: device.id.as_str().into(),
-            vendor: Vendor::Simulated,
             name: device.name.clone().unwrap_or_else(|| device.id.clone()),
-            kind: DeviceKind::Gpu,
-            parent: None,
             index,
-            pci: None,
-            numa_node: None,
             island: device.island,
-            total_bytes: device.total.0,
             used_bytes: Some(named.min(device.total.0)),
             reserved_bytes: device.reserved.0,
-            unified: false,
-            keeps_memory: false,
-            limits: LimitsBackend::None,
-            taints: vec![],
-            processes: Some(
-                holders.iter().map(|(pid, bytes)| process(*pid, Some(*bytes), ProcessKind::Compute)).collect(),
-            ),
+            processes: Some(holders.collect()),
+            ..Device::new(device.id.as_str(), Vendor::Simulated, device.total.0)
         }
     };
     (0..).zip(&declared.device).map(device).collect()

@@ -14,7 +14,10 @@ use wharf_model::{DeviceProcess, ProcessKind, RunId, UnitName};
 use wharf_shim::{START, StartRecord};
 use wharf_sys::pidfd;
 
-use crate::ports::owner_in;
+use crate::{
+    compose::{self, Record},
+    ports::{belongs_to, owner_in},
+};
 
 /// A tree of parents deeper than this is cut: no honest one is.
 const DEEPEST: usize = 64;
@@ -26,6 +29,8 @@ pub struct Runs {
     pub subtree: Option<String>,
     /// The folder of the shims' records, for runs without a cgroup.
     pub folder: PathBuf,
+    /// The folder where units write down which containers are theirs.
+    pub units: PathBuf,
 }
 
 /// What was read of processes in one look. Each is read once.
@@ -33,6 +38,8 @@ pub struct Whose<'a> {
     runs: &'a Runs,
     /// By shim and by main process, with identities: runs that have no cgroup.
     recorded: OnceCell<BTreeMap<(i32, u64), (UnitName, RunId)>>,
+    /// By container: those of compose projects live in the engine's cgroups.
+    contained: OnceCell<BTreeMap<String, (UnitName, RunId)>>,
     seen: RefCell<BTreeMap<i32, Option<Seen>>>,
 }
 
@@ -49,26 +56,17 @@ struct Seen {
 impl<'a> Whose<'a> {
     /// Nothing is read yet.
     pub fn new(runs: &'a Runs) -> Self {
-        Self { runs, recorded: OnceCell::new(), seen: RefCell::default() }
+        Self { runs, recorded: OnceCell::new(), contained: OnceCell::new(), seen: RefCell::default() }
     }
 
     /// Everything that is known of a process that holds memory.
     pub fn process(&self, pid: i32, used_bytes: Option<u64>, kind: ProcessKind) -> DeviceProcess {
-        let nobody = DeviceProcess {
-            pid,
-            identity: None,
-            used_bytes,
-            kind,
-            unit: None,
-            program: None,
-            uid: None,
-            belongs_to: None,
-            parents: vec![],
-        };
+        let nobody = DeviceProcess::new(pid, used_bytes, kind);
         let Some(seen) = self.see(pid) else { return nobody };
         let parents = self.parents(&seen);
         let by_cgroup = self.runs.subtree.as_deref().and_then(|subtree| run_in(&seen.cgroup, subtree));
-        let unit = by_cgroup.or_else(|| self.run_by_record((pid, seen.identity), &parents));
+        let by_container = || self.run_by_container(&seen.cgroup);
+        let unit = by_cgroup.or_else(by_container).or_else(|| self.run_by_record((pid, seen.identity), &parents));
         let belongs_to = if unit.is_some() { None } else { owner_in(&seen.cgroup) };
         let Seen { identity, program, uid, .. } = seen;
         DeviceProcess { identity: Some(identity), unit, program, uid, belongs_to, parents, ..nobody }
@@ -92,6 +90,16 @@ impl<'a> Whose<'a> {
             next = seen.parent;
         }
         parents
+    }
+
+    fn run_by_container(&self, cgroup: &str) -> Option<(UnitName, RunId)> {
+        let id = cgroup.lines().find_map(|line| belongs_to(line).1)?;
+        let contained = self.contained.get_or_init(|| {
+            let of =
+                |record: Record| record.containers.into_iter().map(move |id| (id, (record.unit.clone(), record.run)));
+            compose::recorded(&self.runs.units).into_iter().flat_map(of).collect()
+        });
+        contained.get(&id).cloned()
     }
 
     fn run_by_record(&self, own: (i32, u64), parents: &[(i32, u64)]) -> Option<(UnitName, RunId)> {
@@ -199,6 +207,21 @@ mod tests {
     }
 
     #[test]
+    fn a_process_in_a_container_is_of_the_unit_that_wrote_it_down() {
+        let dir = tempfile::tempdir().unwrap();
+        let id = "0123456789abcdef".repeat(4);
+        let record = serde_json::json!({ "unit": "compose@sd", "run": 7, "containers": [id], "ports": [] });
+        fs::create_dir(dir.path().join("compose@sd")).unwrap();
+        fs::write(dir.path().join("compose@sd/containers.json"), record.to_string()).unwrap();
+        let runs = Runs { units: dir.path().to_owned(), ..Runs::default() };
+        let whose = Whose::new(&runs);
+        for cgroup in [format!("0::/system.slice/docker-{id}.scope\n"), format!("5:memory:/docker/{id}\n0::/\n")] {
+            assert_eq!(whose.run_by_container(&cgroup), Some(("compose@sd".parse().unwrap(), RunId(7))), "{cgroup}");
+        }
+        assert_eq!(whose.run_by_container(&format!("0::/docker/{}\n", "f".repeat(64))), None);
+    }
+
+    #[test]
     fn a_run_without_a_cgroup_is_known_by_its_shim() {
         let dir = tempfile::tempdir().unwrap();
         let own = std::process::id().cast_signed();
@@ -219,7 +242,7 @@ mod tests {
         fs::create_dir_all(&folder).unwrap();
         fs::write(folder.join(START), record.encode()).unwrap();
         let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
-        let runs = Runs { subtree: None, folder: dir.path().to_owned() };
+        let runs = Runs { folder: dir.path().to_owned(), ..Runs::default() };
         let process = Whose::new(&runs).process(child.id().cast_signed(), None, ProcessKind::Compute);
         child.kill().unwrap();
         child.wait().unwrap();

@@ -4,5 +4,5 @@ use super::Fetched;
 
 /// Wharf's version is the version of what it carries.
 pub(super) fn fetch() -> Fetched {
-    Fetched { version: env!("CARGO_PKG_VERSION").into(), source: "built-in", files: vec![] }
+    Fetched::new(env!("CARGO_PKG_VERSION"), "built-in", vec![])
 }

@@ -45,6 +45,13 @@ struct Deb {
 }
 
 impl Chosen {
+    /// Of the package that was asked for first.
+    pub fn version(&self, first: &str) -> String {
+        let name = first.split('=').next().unwrap_or(first);
+        let deb = self.debs.iter().find(|deb| deb.package == name).or(self.debs.last());
+        deb.map(|deb| deb.version.clone()).unwrap_or_default()
+    }
+
     /// Two choices with the same mark are the same.
     pub fn mark(&self) -> String {
         let mut all: Vec<&str> = self.debs.iter().map(|d| d.sha256.as_str()).collect();
@@ -234,10 +241,15 @@ pub(super) async fn fetch(job: &Job<'_>, chosen: Chosen) -> Result<Fetched, Fail
         let carried = first.as_ref().is_some_and(|path| resolve(&job.tree, path).is_some());
         version = version.or_else(|| carried.then(|| deb.version.clone()));
     }
-    tree::disarm(&job.tree, &job.tree)?;
+    disarm(&job.tree)?;
     let version = version.or_else(|| chosen.debs.last().map(|d| d.version.clone())).unwrap_or_default();
     let placed = |d: Deb| Placed { name: d.file, sha256: d.sha256, bytes: d.bytes };
-    Ok(Fetched { version, source: "debian", files: chosen.debs.into_iter().map(placed).collect() })
+    Ok(Fetched::new(version, "debian", chosen.debs.into_iter().map(placed).collect()))
+}
+
+/// Takes away what a service's files should not have.
+pub(super) fn disarm(tree: &Path) -> Result<(), Failure> {
+    tree::disarm(tree, tree)
 }
 
 /// The files that are not there, or are not what they should be; those are removed.

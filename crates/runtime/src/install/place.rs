@@ -1,112 +1,34 @@
-//! The store: staging folders, the one rename, and finding what lies there.
+//! Placing what was fetched: looked at, listed, given a receipt, made visible.
 //!
-//! `store/.staging/SERVICE-PID-N/{tree,scratch}` becomes `store/SERVICE/VERSION-DIGEST/`, and
-//! `store/SERVICE/current` points there. Whatever is interrupted leaves only a staging folder,
-//! which the next try removes.
+//! It owns the order of these steps and what makes two plans the same. What lies in the store afterwards is
+//! `store.rs`'s; where it came from is each source's.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
-    fs::{self, File},
-    io,
-    os::unix::fs::{DirBuilderExt, PermissionsExt, symlink},
+    collections::BTreeMap,
+    fs, io,
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
-    sync::{
-        Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use rustix::fs::{CWD, RenameFlags, renameat_with, syncfs};
 use sha2::{Digest, Sha256};
 use wharf_model::{ErrorKind, Failure, Installed};
-use wharf_services::{InstallPlan, Source};
+use wharf_services::{Crate, InstallPlan, Source};
 
 use super::{
-    Fetched,
+    Fetched, elf, fault, listing,
     receipt::{Program, Receipt, digest_of},
+    staging::Staging,
+    store::Store,
 };
 use crate::secret::hex;
-
-/// The staging folders that this process works in.
-static ACTIVE: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
-static COUNT: AtomicU64 = AtomicU64::new(0);
-
-/// Held by whoever works in a staging folder: the pid in its name may be another's by now.
-const LOCK: &str = "lock";
-
-/// A staging folder; dropped, it is removed.
-pub(super) struct Staging {
-    folder: PathBuf,
-    _lock: File,
-}
-
-impl Staging {
-    /// A fresh one, after those that nobody works in any more were removed.
-    pub fn make(store: &Path, service: &str) -> Result<Self, Failure> {
-        let all = store.join(".staging");
-        fs::DirBuilder::new().recursive(true).mode(0o755).create(&all).map_err(|e| unplaced(&all, e))?;
-        let n = COUNT.fetch_add(1, Ordering::Relaxed);
-        let folder = all.join(format!("{service}-{}-{n}", std::process::id()));
-        let mut active = ACTIVE.lock().unwrap_or_else(PoisonError::into_inner);
-        sweep(&all, &active);
-        fs::create_dir_all(&folder).map_err(|e| unplaced(&folder, e))?;
-        let lock = File::create(folder.join(LOCK)).and_then(|file| {
-            wharf_sys::files::lock_exclusive(&file)?;
-            Ok(file)
-        });
-        let staging = Self { _lock: lock.map_err(|e| unplaced(&folder, e))?, folder };
-        for part in [staging.tree(), staging.scratch()] {
-            fs::create_dir_all(&part).map_err(|e| unplaced(&part, e))?;
-        }
-        active.insert(staging.folder.clone());
-        Ok(staging)
-    }
-
-    pub fn tree(&self) -> PathBuf {
-        self.folder.join("tree")
-    }
-
-    pub fn scratch(&self) -> PathBuf {
-        self.folder.join("scratch")
-    }
-}
-
-impl Drop for Staging {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.folder);
-        ACTIVE.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.folder);
-    }
-}
-
-/// Whether somebody works in it; nothing where an older version made it.
-fn is_locked(folder: &Path) -> Option<bool> {
-    let lock = File::open(folder.join(LOCK)).ok()?;
-    wharf_sys::files::lock_shared(lock).ok().map(|taken| !taken)
-}
-
-/// Removes what an interrupted process left. A folder of another process that lives is left alone.
-fn sweep(all: &Path, active: &BTreeSet<PathBuf>) {
-    let own = std::process::id();
-    for entry in fs::read_dir(all).into_iter().flatten().flatten() {
-        let path = entry.path();
-        let name = entry.file_name().to_string_lossy().into_owned();
-        let pid = name.rsplit('-').nth(1).and_then(|pid| pid.parse::<u32>().ok());
-        let in_use = match pid {
-            Some(pid) if pid == own => active.contains(&path),
-            Some(pid) => is_locked(&path).unwrap_or_else(|| Path::new(&format!("/proc/{pid}")).exists()),
-            None => false,
-        };
-        if !in_use {
-            let _ = fs::remove_dir_all(&path);
-        }
-    }
-}
 
 /// What two plans that place the same have in common. `mark` is what the source found out.
 pub(super) fn key(plan: &InstallPlan, mark: &str) -> String {
     let source = match &plan.source {
-        Source::Cargo { tree } => format!("cargo {}", tree.display()),
+        Source::Cargo(Crate::Tree(tree)) => format!("cargo {}", tree.display()),
+        // What is in it counts, which is its mark.
+        Source::File { version, sha256, .. } => format!("file {version:?} {sha256:?}"),
         other => format!("{other:?}"),
     };
     let mut hash = Sha256::new();
@@ -117,27 +39,15 @@ pub(super) fn key(plan: &InstallPlan, mark: &str) -> String {
     hex(&hash.finalize())
 }
 
-/// What was placed by this key before and is whole.
-pub(super) fn find(store: &Path, service: &str, key: &str) -> Result<Option<Installed>, Failure> {
-    let folder = store.join(service);
-    for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
-        let path = entry.path();
-        if entry.file_type().is_ok_and(|t| !t.is_dir()) {
-            continue;
-        }
-        let Ok(receipt) = Receipt::read(&path) else { continue };
-        let installed = receipt.installed(&path);
-        if receipt.key == key && installed.binaries.values().all(|b| b.exists()) {
-            point_at(&folder, &path).map_err(|e| unplaced(&folder, e))?;
-            return Ok(Some(installed));
-        }
-    }
-    Ok(None)
+/// What was placed by this key before and is what it was.
+pub(super) fn find(store: &Store, service: &str, key: &str) -> Option<Installed> {
+    let kept = store.versions(service).into_iter().filter(|kept| kept.receipt.key == key);
+    kept.map(|kept| kept.installed).find(|installed| installed.binaries.values().all(|b| b.exists()))
 }
 
-/// Checks what was fetched, writes the receipt, and makes it visible.
+/// Checks what was fetched, writes list and receipt, and makes it visible.
 pub(super) fn finish(
-    store: &Path,
+    store: &Store,
     staging: Staging,
     plan: &InstallPlan,
     key: String,
@@ -149,6 +59,9 @@ pub(super) fn finish(
         let written = path.parent().map_or(Ok(()), fs::create_dir_all).and_then(|()| fs::write(&path, text));
         written.map_err(|e| unplaced(&path, e))?;
     }
+    fault::point("install.fetched");
+    let binaries = programs(&tree, plan)?;
+    fs::set_permissions(&tree, fs::Permissions::from_mode(0o755)).map_err(|e| unplaced(&tree, e))?;
     let receipt = Receipt {
         service: plan.service.clone(),
         digest: digest(plan, &fetched),
@@ -156,42 +69,20 @@ pub(super) fn finish(
         source: fetched.source.into(),
         key,
         fetched: fetched.files,
-        binaries: programs(&tree, plan)?,
+        binaries,
         placed_at_ms: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64),
+        origin: fetched.origin,
+        runtimes: fetched.runtimes,
+        is_runtime: fetched.is_runtime,
+        files: listing::write(&tree).map_err(|e| unplaced(&tree, e))?,
     };
-    let folder = store.join(&plan.service);
-    let target = folder.join(format!("{}-{}", as_path(&receipt.version), &receipt.digest[..12]));
-    publish(&tree, &folder, &target, &receipt).map_err(|e| unplaced(&target, e))?;
+    let target = store.folder(&plan.service).join(format!("{}-{}", as_path(&receipt.version), &receipt.digest[..12]));
+    let placed = receipt.write(&tree).and_then(|()| {
+        fault::point("install.listed");
+        store.publish(&tree, &plan.service, &target)
+    });
+    placed.map_err(|e| unplaced(&target, e))?;
     Ok(receipt.installed(&target))
-}
-
-fn publish(tree: &Path, folder: &Path, target: &Path, receipt: &Receipt) -> io::Result<()> {
-    fs::create_dir_all(folder)?;
-    fs::set_permissions(tree, fs::Permissions::from_mode(0o755))?;
-    receipt.write(tree)?;
-    // All files of the tree at once: one by one, a tree of thousands takes many seconds.
-    syncfs(File::open(tree)?)?;
-    match renameat_with(CWD, tree, CWD, target, RenameFlags::NOREPLACE) {
-        // The old tree comes to lie in the staging folder and goes with it; who runs from it keeps its files.
-        Err(rustix::io::Errno::EXIST) => renameat_with(CWD, tree, CWD, target, RenameFlags::EXCHANGE)?,
-        other => other?,
-    }
-    File::open(folder)?.sync_all()?;
-    point_at(folder, target)
-}
-
-/// Makes `current` point at a version.
-fn point_at(folder: &Path, target: &Path) -> io::Result<()> {
-    let current = folder.join("current");
-    let name = Path::new(target.file_name().unwrap_or_default());
-    if fs::read_link(&current).is_ok_and(|to| to == name) {
-        return Ok(());
-    }
-    let draft = folder.join(format!(".current-{}", std::process::id()));
-    let _ = fs::remove_file(&draft);
-    symlink(name, &draft)?;
-    fs::rename(&draft, &current)?;
-    File::open(folder)?.sync_all()
 }
 
 fn digest(plan: &InstallPlan, fetched: &Fetched) -> String {
@@ -216,6 +107,7 @@ fn programs(tree: &Path, plan: &InstallPlan) -> Result<BTreeMap<String, Program>
         let Some(path) = resolve(tree, &binary.path) else {
             let text = format!("{} was fetched, but there is no {} in it", plan.service, binary.path);
             return Err(Failure::new(ErrorKind::InstallFailed, text)
+                .causes(top_of(tree))
                 .hint("its publisher has changed the package; try another version"));
         };
         let full = tree.join(&path);
@@ -225,20 +117,26 @@ fn programs(tree: &Path, plan: &InstallPlan) -> Result<BTreeMap<String, Program>
             programs.insert(binary.name.clone(), Program { path, sha256: None });
             continue;
         }
-        looks_runnable(&full).map_err(|why| {
-            Failure::new(ErrorKind::InstallFailed, format!("{} of {} {why}", binary.path, plan.service))
-                .hint("its publisher has changed the package; try another version")
-        })?;
+        if let Some(why) = elf::unfit(&full) {
+            let text = format!("{} of {} {why}", binary.path, plan.service);
+            return Err(Failure::new(ErrorKind::InstallFailed, text)
+                .hint("its publisher has changed the package, or offers none for this machine; try another version"));
+        }
+        make_runnable(&full).map_err(|e| unplaced(&full, e))?;
         let sha256 = Some(digest_of(&full).map_err(|e| unplaced(&full, e))?.0);
         programs.insert(binary.name.clone(), Program { path: path.to_string_lossy().into_owned(), sha256 });
     }
     Ok(programs)
 }
 
-/// Where a path with at most one `*` segment is; of several, the last in the order of their numbers.
+/// Where a path with at most one `*` segment is; of several, the last in the order of their numbers. A name alone that
+/// is not at the top is the one file of that name.
 pub(super) fn resolve(tree: &Path, path: &str) -> Option<PathBuf> {
     let Some((before, after)) = path.split_once("*/") else {
-        return is_there(&tree.join(path)).then(|| PathBuf::from(path));
+        if is_there(&tree.join(path)) {
+            return Some(PathBuf::from(path));
+        }
+        return if path.contains('/') { None } else { only_file(tree, path) };
     };
     let entries = fs::read_dir(tree.join(before)).ok()?;
     let mut found: Vec<PathBuf> = entries
@@ -253,6 +151,30 @@ pub(super) fn resolve(tree: &Path, path: &str) -> Option<PathBuf> {
     found.pop()
 }
 
+/// The file of this name, if there is one and not several; one in a folder `bin` is it before others.
+fn only_file(tree: &Path, name: &str) -> Option<PathBuf> {
+    let mut found = vec![];
+    collect_named(tree, Path::new(""), name, &mut found);
+    let in_bin: Vec<&PathBuf> = found.iter().filter(|p| p.parent().is_some_and(|p| p.ends_with("bin"))).collect();
+    match (in_bin.as_slice(), found.as_slice()) {
+        ([only], _) => Some((*only).clone()),
+        ([], [only]) => Some(only.clone()),
+        _ => None,
+    }
+}
+
+fn collect_named(tree: &Path, folder: &Path, name: &str, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(tree.join(folder)).into_iter().flatten().flatten() {
+        let path = folder.join(entry.file_name());
+        let Ok(kind) = entry.file_type() else { continue };
+        if kind.is_dir() {
+            collect_named(tree, &path, name, found);
+        } else if kind.is_file() && entry.file_name() == name {
+            found.push(path);
+        }
+    }
+}
+
 fn leads_out(tree: &Path, path: &Path) -> bool {
     match (fs::canonicalize(tree), fs::canonicalize(path)) {
         (Ok(tree), Ok(real)) => !real.starts_with(tree),
@@ -264,16 +186,19 @@ fn is_there(path: &Path) -> bool {
     fs::symlink_metadata(path).is_ok()
 }
 
-/// An ELF file or a script, made executable. A registry's error page is neither.
-fn looks_runnable(path: &Path) -> Result<(), String> {
-    let mut magic = [0; 4];
-    let read = File::open(path).and_then(|mut f| io::Read::read(&mut f, &mut magic));
-    read.map_err(|e| format!("cannot be read: {e}"))?;
-    if &magic != b"\x7fELF" && &magic[..2] != b"#!" {
-        return Err("is neither an ELF program nor a script".into());
-    }
-    let mode = fs::metadata(path).map_err(|e| e.to_string())?.permissions().mode();
-    fs::set_permissions(path, fs::Permissions::from_mode(mode & 0o777 | 0o555)).map_err(|e| e.to_string())
+/// What lies at the top, for whoever must find the program in it.
+fn top_of(tree: &Path) -> Vec<String> {
+    let entries = fs::read_dir(tree).into_iter().flatten().flatten();
+    let mut names: Vec<String> = entries.map(|e| format!("it has: {}", e.file_name().to_string_lossy())).collect();
+    names.sort();
+    names.truncate(20);
+    names
+}
+
+/// HS-71, and readable by whom the service runs as.
+fn make_runnable(path: &Path) -> io::Result<()> {
+    let mode = fs::metadata(path)?.permissions().mode();
+    fs::set_permissions(path, fs::Permissions::from_mode(mode & 0o777 | 0o555))
 }
 
 pub(super) fn unplaced(path: &Path, e: io::Error) -> Failure {
@@ -285,6 +210,7 @@ pub(super) fn unplaced(path: &Path, e: io::Error) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::install::{receipt, seal::Seals};
 
     fn plan(files: &[(&str, &str)], reset: bool) -> InstallPlan {
         let plan = InstallPlan { service: "s".into(), source: Source::BuiltIn, binaries: vec![], files: vec![], reset };
@@ -293,49 +219,27 @@ mod tests {
 
     fn place(store: &Path, plan: &InstallPlan) -> Result<Installed, Failure> {
         let staging = Staging::make(store, &plan.service)?;
-        let fetched = Fetched { version: "1:2~3".into(), source: "built-in", files: vec![] };
-        finish(store, staging, plan, key(plan, ""), fetched)
+        finish(&Store::new(store), staging, plan, key(plan, ""), Fetched::new("1:2~3", "built-in", vec![]))
     }
 
     /// T43: what was left by a killed install is gone, and nothing half is taken for whole.
     #[test]
     fn an_interrupted_install_is_repeated() {
         let dir = tempfile::tempdir().unwrap();
-        let store = dir.path();
+        let store = Store::new(dir.path());
         let plan = plan(&[("bin/run", "#!/bin/sh\n")], false);
         for left in ["s-999999999-0", &format!("s-{}-777", std::process::id())] {
-            fs::create_dir_all(store.join(".staging").join(left).join("tree/bin")).unwrap();
+            fs::create_dir_all(dir.path().join(".staging").join(left).join("tree/bin")).unwrap();
         }
-        let first = place(store, &plan).unwrap();
+        let first = place(dir.path(), &plan).unwrap();
         fs::remove_file(first.path.join("receipt.json")).unwrap();
-        assert_eq!(find(store, "s", &key(&plan, "")).unwrap(), None, "a folder without a receipt is not whole");
-        let second = place(store, &plan).unwrap();
+        assert_eq!(find(&store, "s", &key(&plan, "")), None, "a folder without a receipt is not whole");
+        let second = place(dir.path(), &plan).unwrap();
         assert_eq!(first, second);
-        assert_eq!(find(store, "s", &key(&plan, "")).unwrap(), Some(second.clone()));
-        assert_eq!(fs::read_dir(store.join(".staging")).unwrap().count(), 0, "nothing is left over");
-        assert_eq!(fs::read_link(store.join("s/current")).unwrap(), Path::new(second.path.file_name().unwrap()));
+        assert_eq!(find(&store, "s", &key(&plan, "")), Some(second.clone()));
+        assert_eq!(fs::read_dir(dir.path().join(".staging")).unwrap().count(), 0, "nothing is left over");
+        assert_eq!(store.current("s"), Some(second.clone()));
         assert!(!second.path.display().to_string().contains(':'));
-    }
-
-    /// Its number may be another's by now: the first process of the machine lives for ever.
-    #[test]
-    fn a_staging_folder_is_in_use_while_its_lock_is_held() {
-        let dir = tempfile::tempdir().unwrap();
-        let all = dir.path().join(".staging");
-        let lock_of = |name: &str| {
-            fs::create_dir_all(all.join(name)).unwrap();
-            File::create(all.join(name).join(LOCK)).unwrap()
-        };
-        drop(lock_of("s-1-0"));
-        let held = lock_of("s-1-1");
-        assert!(wharf_sys::files::lock_exclusive(&held).unwrap());
-        let ours = Staging::make(dir.path(), "s").unwrap();
-        let theirs = Staging::make(dir.path(), "s").unwrap();
-        let mut there: Vec<_> = fs::read_dir(&all).unwrap().map(|entry| entry.unwrap().path()).collect();
-        there.sort();
-        let mut wanted = vec![all.join("s-1-1"), ours.folder.clone(), theirs.folder.clone()];
-        wanted.sort();
-        assert_eq!(there, wanted);
     }
 
     #[test]
@@ -344,8 +248,10 @@ mod tests {
         let old = place(dir.path(), &plan(&[("bin/run", "#!/bin/sh\n")], false)).unwrap();
         let new = place(dir.path(), &plan(&[("bin/run", "#!/bin/sh\ntrue\n")], false)).unwrap();
         assert!(old.path.exists() && new.path.exists() && old.path != new.path);
-        let mode = fs::metadata(&new.binaries["run"]).unwrap().permissions().mode();
-        assert_eq!(mode & 0o111, 0o111);
+        assert_eq!(Store::new(dir.path()).previous("s"), Some(old));
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode(&new.binaries["run"]) & 0o111, 0o111);
+        assert_eq!(mode(&new.path), 0o755, "staged closed, placed open");
     }
 
     #[test]
@@ -353,18 +259,48 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let failure = place(dir.path(), &plan(&[("bin/run", "<html>404</html>")], false)).unwrap_err();
         assert_eq!(failure.kind, ErrorKind::InstallFailed);
-        assert!(failure.message.contains("neither an ELF program nor a script"), "{failure}");
+        assert!(failure.message.contains("bin/run of s is an HTML page and no program"), "{failure}");
         assert!(!dir.path().join("s").exists());
+        assert_eq!(fs::read_dir(dir.path().join(".staging")).unwrap().count(), 0);
     }
 
     #[test]
-    fn a_change_of_a_program_is_seen() {
+    fn a_change_of_any_file_is_seen() {
+        let dir = tempfile::tempdir().unwrap();
+        let plan = plan(&[("bin/run", "#!/bin/sh\n"), ("app/page", "hello")], false);
+        let placed = place(dir.path(), &plan).unwrap();
+        assert!(receipt::verify(&placed).iter().all(|c| c.ok), "{:?}", receipt::verify(&placed));
+        fs::write(placed.path.join("app/page"), "HELLO").unwrap();
+        let checks = receipt::verify(&placed);
+        let wrong: Vec<_> = checks.iter().filter(|c| !c.ok).collect();
+        assert_eq!(wrong.len(), 1, "{checks:?}");
+        assert!(wrong[0].check == "files" && wrong[0].detail.contains("app/page: sha256 is "), "{checks:?}");
+        fs::write(&placed.binaries["run"], "#!/bin/evil\n").unwrap();
+        let checks = receipt::verify(&placed);
+        assert!(checks.iter().any(|c| c.check == "digest of bin/run" && !c.ok), "{checks:?}");
+    }
+
+    #[test]
+    fn a_changed_program_is_not_started_and_a_restored_one_is() {
         let dir = tempfile::tempdir().unwrap();
         let placed = place(dir.path(), &plan(&[("bin/run", "#!/bin/sh\n")], false)).unwrap();
-        assert!(super::super::receipt::verify(&placed).iter().all(|c| c.ok));
-        fs::write(&placed.binaries["run"], "#!/bin/evil\n").unwrap();
-        let checks = super::super::receipt::verify(&placed);
-        assert!(checks.iter().any(|c| c.check == "digest of bin/run" && !c.ok), "{checks:?}");
+        let seals = Seals::default();
+        seals.check(dir.path(), &placed).unwrap();
+        seals.check(dir.path(), &placed).unwrap();
+        let program = &placed.binaries["run"];
+        // As long as the old one, and with its time of change: only the content differs.
+        let before = fs::metadata(program).unwrap().modified().unwrap();
+        fs::set_permissions(program, fs::Permissions::from_mode(0o755)).unwrap();
+        fs::write(program, "#!/bin/ss\n").unwrap();
+        fs::File::options().write(true).open(program).unwrap().set_modified(before).unwrap();
+        let failure = seals.check(dir.path(), &placed).unwrap_err();
+        assert_eq!(failure.kind, ErrorKind::Precondition);
+        assert!(failure.message.contains("run of s is not the program that was placed"), "{failure}");
+        assert!(failure.hint.as_deref().unwrap().contains("wharf install s --reset"), "{failure}");
+        fs::write(program, "#!/bin/sh\n").unwrap();
+        seals.check(dir.path(), &placed).unwrap();
+        fs::remove_file(program).unwrap();
+        assert!(seals.check(dir.path(), &placed).unwrap_err().message.contains("cannot be read"));
     }
 
     #[test]

@@ -53,7 +53,7 @@ pub(super) async fn fetch(job: &Job<'_>, version: &str, requirements: &str) -> R
         return Err(tool_failed(&format!("pip could not install what {} needs", job.plan.service), &output, 20));
     }
     drop_scripts(&venv.join("bin")).map_err(|e| unplaced(&venv, e))?;
-    Ok(Fetched { version: version.into(), source: "pypi", files })
+    Ok(Fetched::new(version, "pypi", files))
 }
 
 /// Leaves only the links to Python.
@@ -61,7 +61,9 @@ fn drop_scripts(bin: &Path) -> std::io::Result<()> {
     for entry in fs::read_dir(bin)? {
         let entry = entry?;
         if !entry.file_name().to_string_lossy().starts_with("python") {
-            fs::remove_file(entry.path())?;
+            // Some packages bring a folder among their scripts.
+            let is_folder = entry.file_type()?.is_dir();
+            if is_folder { fs::remove_dir_all(entry.path())? } else { fs::remove_file(entry.path())? }
         }
     }
     Ok(())

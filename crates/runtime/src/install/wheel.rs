@@ -26,5 +26,5 @@ pub(super) async fn fetch(job: &Job<'_>, package: &str, version: &str, sha256: &
     if output.code != 0 {
         return Err(tool_failed(&format!("pip could not unpack {what}"), &output, 20));
     }
-    Ok(Fetched { version: version.into(), source: "pypi", files })
+    Ok(Fetched::new(version, "pypi", files))
 }

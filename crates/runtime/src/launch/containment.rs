@@ -49,7 +49,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 const TRIAL: &str = "trial-";
 
 /// The controllers that limit what a run may use.
-const CONTROLLERS: [&str; 3] = ["memory", "cpu", "pids"];
+const CONTROLLERS: [&str; 4] = ["memory", "cpu", "pids", "dmem"];
 
 /// Where a systemd-like hybrid and a pure machine have cgroup2.
 const MOUNTS: [&str; 2] = ["/sys/fs/cgroup/unified", "/sys/fs/cgroup"];

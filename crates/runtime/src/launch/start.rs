@@ -78,6 +78,8 @@ async fn in_folder(
     }
     let set = shared.means.set(&plan.limits, spec.cgroup.as_deref(), &shared.group_name(&plan.unit, plan.run))?;
     (spec.limit_groups, spec.data_bytes) = (set.groups, set.data_bytes);
+    super::vram::set(&plan.vram, spec.cgroup.as_deref(), &shared.group_name(&plan.unit, plan.run))
+        .map_err(no_vram_limit)?;
     // Marked before it begins: a kill in its first moment counts.
     let oom = shared.oom.mark();
     let open = async |ending: Option<Arc<Ending>>, start: StartRecord| {
@@ -227,6 +229,11 @@ fn spec(shared: &Shared, plan: &RunPlan, folder: &RunFolder) -> Result<Spec, Fai
         has_notify: plan.notify.is_some(),
         listen_names: plan.listen_fds.iter().map(|(name, _)| text(name)).collect::<Result<_, _>>()?,
     })
+}
+
+fn no_vram_limit(e: io::Error) -> Failure {
+    Failure::new(ErrorKind::Precondition, format!("its GPU memory could not be limited: {e}"))
+        .hint("start it without: --policy gpu.limit=none")
 }
 
 fn no_launcher(shared: &Shared, e: io::Error) -> Failure {

@@ -1,4 +1,4 @@
-//! Binding: whether a port can be had, tried by having it; and keeping one without listening.
+//! Binding: whether a port can be had, tried by having it; keeping one without listening; and listening for somebody.
 
 use std::{
     io,
@@ -7,7 +7,7 @@ use std::{
 };
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, socket_with, sockopt};
-use wharf_model::Protocol;
+use wharf_model::{Protocol, Reach};
 
 /// Tries to have a port on loopback, on all IPv4 addresses and, where there is IPv6, on those of both.
 /// TCP is tried by listening with SO_REUSEADDR, as servers do: connections that are over are no obstacle.
@@ -47,6 +47,18 @@ pub fn park(port: u16) -> io::Result<OwnedFd> {
             make(AddressFamily::INET, (Ipv4Addr::UNSPECIFIED, port).into())
         }
         made => made,
+    }
+}
+
+/// A socket that listens on a TCP port, for somebody who will be given it: who connects meanwhile waits in its queue.
+pub fn listen(port: u16, reach: Reach) -> io::Result<OwnedFd> {
+    let at = |address: SocketAddr| TcpListener::bind(address).map(OwnedFd::from);
+    match reach {
+        Reach::Loopback => at((Ipv4Addr::LOCALHOST, port).into()),
+        Reach::Any => match at((Ipv6Addr::UNSPECIFIED, port).into()) {
+            Err(e) if e.kind() != io::ErrorKind::AddrInUse => at((Ipv4Addr::UNSPECIFIED, port).into()),
+            bound => bound,
+        },
     }
 }
 

@@ -85,7 +85,8 @@ pub fn running() -> Vec<Container> {
     found.unwrap_or_default()
 }
 
-fn sockets() -> Vec<PathBuf> {
+/// The sockets of engines that there are, the user's own before the machine's.
+pub fn sockets() -> Vec<PathBuf> {
     let named = env::var("DOCKER_HOST").ok().and_then(|host| host.strip_prefix("unix://").map(PathBuf::from));
     let own = env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
     let of_user = own.iter().flat_map(|dir| [dir.join("docker.sock"), dir.join("podman/podman.sock")]);

@@ -9,6 +9,7 @@ use std::{
 };
 
 use nix::unistd::{Uid, User};
+use wharf_model::{FoundBy, Occupant};
 use wharf_sys::pidfd;
 
 use super::socket::Socket;
@@ -25,7 +26,7 @@ pub struct Census {
 }
 
 impl Census {
-    /// The processes that hold a socket, as far as they may be looked at, in the order of their numbers.
+    /// The processes that hold a socket, as far as they may be looked at, in the order of their numbers; this one last.
     pub fn pids(&self, inode: u64) -> &[i32] {
         let holders = self.holders.get_or_init(|| {
             let mut holders: HashMap<u64, Vec<i32>> = HashMap::new();
@@ -34,8 +35,10 @@ impl Census {
                     holders.entry(inode).or_default().push(pid);
                 }
             }
+            // Of a socket that we keep for somebody, that one is asked for.
+            let own = std::process::id().cast_signed();
             holders.values_mut().for_each(|pids| {
-                pids.sort_unstable();
+                pids.sort_unstable_by_key(|pid| (*pid == own, *pid));
                 pids.dedup();
             });
             holders
@@ -49,62 +52,19 @@ impl Census {
     }
 }
 
-/// Whoever has a socket.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Who {
-    /// The process; of several the first.
-    pub pid: Option<i32>,
-    /// Which one of that number: its pidfs inode, or its start.
-    pub identity: Option<u64>,
-    /// All that hold the socket.
-    pub pids: Vec<i32>,
-    /// When it began, in milliseconds since 1970.
-    pub started_at_ms: Option<i64>,
-    /// Its name.
-    pub command: Option<String>,
-    /// Its program.
-    pub exe: Option<String>,
-    /// How it was called, cut to what a person reads.
-    pub cmdline: Option<String>,
-    /// Whose it is.
-    pub uid: u32,
-    /// The same as a name.
-    pub user: Option<String>,
-    /// Its cgroup.
-    pub cgroup: Option<String>,
-    /// Its systemd unit.
-    pub systemd_unit: Option<String>,
-    /// Its container, by 64 hex digits.
-    pub container: Option<String>,
-    /// By what it was found.
-    pub by: By,
-}
-
-/// By what a socket's owner was found, best first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum By {
-    /// The process that holds it open.
-    Process,
-    /// The cgroup that it was made in.
-    Cgroup,
-    /// Its user alone.
-    #[default]
-    User,
-}
-
 /// Who has it.
-pub fn of(census: &Census, socket: &Socket) -> Who {
+pub fn of(census: &Census, socket: &Socket) -> Occupant {
     let made_in = socket.cgroup.and_then(|id| census.group(id)).map(str::to_owned);
-    let mut who = Who { uid: socket.uid, user: user(socket.uid), ..Who::default() };
+    let mut who = Occupant { uid: socket.uid, user: user(socket.uid), ..Occupant::default() };
     let pids = census.pids(socket.inode);
     if let Some(&first) = pids.first() {
         who.pids = pids.to_vec();
-        who.by = By::Process;
+        who.found_by = FoundBy::Process;
         describe(first, &mut who);
         // A connection that an unprivileged look cannot see into has its maker's cgroup all the same.
         who.cgroup = who.cgroup.or(made_in);
     } else if let Some(group) = made_in.filter(|group| group != "/") {
-        who.by = By::Cgroup;
+        who.found_by = FoundBy::Cgroup;
         who.cgroup = Some(group);
     }
     let belongs = belongs_to(who.cgroup.as_deref().unwrap_or_default());
@@ -112,21 +72,14 @@ pub fn of(census: &Census, socket: &Socket) -> Who {
     who
 }
 
-fn describe(pid: i32, who: &mut Who) {
+fn describe(pid: i32, who: &mut Occupant) {
     let file = |name: &str| fs::read(format!("/proc/{pid}/{name}")).ok();
     let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).trim().to_owned();
     who.pid = Some(pid);
     who.identity = pidfd::open(pid).and_then(|fd| pidfd::identity(&fd, pid)).ok();
-    who.command = file("comm").map(text);
-    who.exe = fs::read_link(format!("/proc/{pid}/exe")).ok().map(|path| path.display().to_string());
-    who.cmdline = file("cmdline").map(|bytes| {
-        let words: Vec<String> = bytes
-            .split(|b| *b == 0)
-            .filter(|w| !w.is_empty())
-            .map(|w| String::from_utf8_lossy(w).into_owned())
-            .collect();
-        words.join(" ").chars().take(200).collect()
-    });
+    let words = words(pid);
+    (who.command, who.exe) = program(pid, words.first());
+    who.cmdline = (!words.is_empty()).then(|| words.join(" ").chars().take(200).collect());
     who.cgroup = file("cgroup").map(text).map(|cgroups| innermost(&cgroups));
     who.started_at_ms = started_at_ms(pid);
     // Whose the process is counts, not who made the socket.
@@ -134,6 +87,46 @@ fn describe(pid: i32, who: &mut Who) {
         who.uid = meta.uid();
         who.user = user(meta.uid());
     }
+}
+
+/// The name of a process's program, as people know it.
+pub fn name(pid: i32) -> Option<String> {
+    program(pid, words(pid).first()).0
+}
+
+/// How a process was called.
+fn words(pid: i32) -> Vec<String> {
+    let text = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let words = text.split(|b| *b == 0).filter(|w| !w.is_empty());
+    words.map(|w| String::from_utf8_lossy(w).into_owned()).collect()
+}
+
+/// The name and the file of a process's program. `first` is the first word that it was called with.
+fn program(pid: i32, first: Option<&String>) -> (Option<String>, Option<String>) {
+    let own = fs::read_to_string(format!("/proc/{pid}/comm")).ok().map(|name| name.trim().to_owned());
+    let Ok(exe) = fs::read_link(format!("/proc/{pid}/exe")) else { return (own, None) };
+    match first.and_then(|first| called(pid, first, &exe)) {
+        Some(link) => {
+            let name = link.file_name().map(|name| name.to_string_lossy().into_owned());
+            (name.or(own), Some(link.display().to_string()))
+        }
+        None => (own, Some(exe.display().to_string())),
+    }
+}
+
+/// The name that a program was called by, where that is a link to its file: redis-server is one to redis-check-rdb.
+/// A process can call itself anything: what does not lead to its file is not believed.
+fn called(pid: i32, first: &str, exe: &Path) -> Option<PathBuf> {
+    // Some write more than a name there: `/usr/bin/redis-server 127.0.0.1:6379`.
+    let first = Path::new(first.split_ascii_whitespace().next()?);
+    let near = match first.components().count() {
+        0 => return None,
+        1 => exe.parent()?.to_owned(),
+        _ => fs::read_link(format!("/proc/{pid}/cwd")).unwrap_or_default(),
+    };
+    let path = near.join(first);
+    let is_link = path.file_name() != exe.file_name() && fs::canonicalize(&path).is_ok_and(|target| target == exe);
+    is_link.then_some(path)
 }
 
 /// Of `/proc/PID/cgroup`: the cgroup2 line, else the longest of the others.
@@ -220,11 +213,48 @@ mod tests {
         let port = listener.local_addr().unwrap().port();
         let found = socket::at(wharf_model::Protocol::Tcp, port);
         let who = of(&Census::default(), &found[0]);
-        assert_eq!((who.pid, who.by), (Some(std::process::id().cast_signed()), By::Process));
+        assert_eq!((who.pid, who.found_by), (Some(std::process::id().cast_signed()), FoundBy::Process));
         assert_eq!(who.uid, rustix::process::getuid().as_raw());
         assert!(who.identity.is_some() && who.exe.is_some() && who.cmdline.is_some());
         let age_ms = wharf_sys::clock::wall_ms() - who.started_at_ms.unwrap();
         assert!((-1_000..600_000).contains(&age_ms), "{age_ms}");
+    }
+
+    #[test]
+    fn a_program_behind_a_link_has_the_name_that_it_was_called_by() {
+        let folder = tempfile::tempdir().unwrap();
+        let (file, link) = (folder.path().join("check-rdb"), folder.path().join("server"));
+        let sleep = ["/bin/sleep", "/usr/bin/sleep"].into_iter().find_map(|path| fs::canonicalize(path).ok()).unwrap();
+        if !sleep.ends_with("sleep") {
+            println!(
+                "CANNOT BE DONE HERE: a program that is a file of its own (sleep is a part of {})",
+                sleep.display()
+            );
+            return;
+        }
+        fs::copy(sleep, &file).unwrap();
+        std::os::unix::fs::symlink(&file, &link).unwrap();
+        let named = |program: &Path, first: &str| {
+            use std::os::unix::process::CommandExt;
+            let mut child = std::process::Command::new(program).arg0(first).arg("60").spawn().unwrap();
+            let (pid, mut who) = (child.id().cast_signed(), Occupant::default());
+            // For an instant it has no words yet.
+            let until = std::time::Instant::now() + std::time::Duration::from_secs(10);
+            while words(pid).is_empty() && std::time::Instant::now() < until {
+                std::thread::yield_now();
+            }
+            describe(pid, &mut who);
+            child.kill().unwrap();
+            child.wait().unwrap();
+            (who.command.unwrap(), who.exe.unwrap())
+        };
+        let text = |path: &Path| path.display().to_string();
+        assert_eq!(named(&link, &text(&link)), ("server".into(), text(&link)));
+        // By its name alone, and with more than a name.
+        assert_eq!(named(&link, "server"), ("server".into(), text(&link)));
+        assert_eq!(named(&link, &format!("{} 127.0.0.1:6379", link.display())), ("server".into(), text(&link)));
+        // What a process only says of itself is not believed.
+        assert_eq!(named(&file, "/usr/sbin/innocent"), ("check-rdb".into(), text(&file)));
     }
 
     #[test]

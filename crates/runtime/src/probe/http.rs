@@ -14,7 +14,7 @@ use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    net::UnixStream,
+    net::{TcpStream, UnixStream},
 };
 use wharf_model::Health;
 use wharf_services::{Endpoint, HttpProbe};
@@ -28,6 +28,10 @@ const HEAD_BYTES: usize = 64 * 1024;
 pub(super) async fn ask(probe: &HttpProbe) -> Health {
     let answer = match &probe.at {
         Endpoint::Port(port) => over_tcp(*port, probe).await,
+        Endpoint::Address(address) => match TcpStream::connect(address).await {
+            Ok(stream) => over(stream, probe, &address.to_string()).await,
+            Err(e) => Err(format!("{address}: {}", super::reason(&e))),
+        },
         Endpoint::Socket(path) => match UnixStream::connect(path).await {
             Ok(stream) => over(stream, probe, "localhost").await,
             Err(e) => Err(format!("{}: {}", path.display(), super::reason(&e))),

@@ -129,7 +129,7 @@ async fn the_run_of_a_holder_is_known_with_a_cgroup_and_without_one() {
         };
         stage.holds(child, FIRST, GIB);
         let subtree = with_cgroup.then(|| subtree(&installation));
-        let eye = Eye::new(Ground { runs: Runs { subtree, folder: runs }, ..stage.ground() });
+        let eye = Eye::new(Ground { runs: Runs { subtree, folder: runs, ..Runs::default() }, ..stage.ground() });
         let found = eye.refresh().await;
         live.kill_all();
         live.emptied().await;

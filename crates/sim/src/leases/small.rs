@@ -10,8 +10,7 @@ use wharf_core::{
     arbiter::{Arbiter, Book, GpuAct, Lease, Outcome, Settings, Terms},
 };
 use wharf_model::{
-    Device, DeviceId, DeviceKind, DeviceProcess, GpuNeed, GpuRequest, Holder, Inventory, LeaseId, LimitsBackend,
-    Preempt, ProcessKind, Vendor,
+    Device, DeviceId, DeviceProcess, GpuNeed, GpuRequest, Holder, Inventory, LeaseId, Preempt, ProcessKind, Vendor,
 };
 
 /// Memory of each device, in bytes: small numbers are as good as large ones.
@@ -104,39 +103,17 @@ impl World {
         let processes = |at: usize| {
             let of = |(pid, client): (usize, &Client)| {
                 let (_, bytes) = client.has.iter().find(|(on, _)| *on == at)?;
-                Some(DeviceProcess {
-                    pid: pid as i32 + 1,
-                    identity: Some(pid as u64 + 1),
-                    used_bytes: Some(*bytes),
-                    kind: ProcessKind::Compute,
-                    unit: None,
-                    program: None,
-                    uid: None,
-                    belongs_to: None,
-                    parents: vec![],
-                })
+                let one = DeviceProcess::new(pid as i32 + 1, Some(*bytes), ProcessKind::Compute);
+                Some(DeviceProcess { identity: Some(pid as u64 + 1), ..one })
             };
             self.clients.iter().enumerate().filter_map(of).collect()
         };
         let devices = (0..2)
             .map(|at| Device {
-                id: device(at),
-                vendor: Vendor::Simulated,
-                name: "Card".into(),
-                kind: DeviceKind::Gpu,
-                parent: None,
                 index: at as u32,
-                pci: None,
-                numa_node: None,
-                island: None,
-                total_bytes: TOTAL,
                 used_bytes: Some(self.used(at)),
-                reserved_bytes: 0,
-                unified: false,
-                keeps_memory: false,
-                limits: LimitsBackend::None,
-                taints: vec![],
                 processes: Some(processes(at)),
+                ..Device::new(device(at), Vendor::Simulated, TOTAL)
             })
             .collect();
         let inventory = Inventory { taken_boot_ms: self.at_ms, devices, ..Inventory::default() };

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use wharf_model::{
-    Blocker, DeviceId, DeviceKind, Failure, ForeignProcess, GpuRequest, Holder, LeaseId, LeaseState, LimitsBackend,
-    Plan, Preempt, Priority, ProcessKind, Remedy, RunId, Share, Taint, UnitName, Vendor,
+    Blocker, DeviceId, DeviceKind, Enforced, Failure, ForeignProcess, GpuRequest, Holder, LeaseId, LeaseState,
+    LimitsBackend, MakeRoom, Plan, Preempt, Priority, ProcessKind, Remedy, RunId, Share, Taint, UnitName, Vendor,
 };
 
 /// What a lease counts for on a device.
@@ -137,12 +137,18 @@ pub struct LeaseRow {
     pub pinned_for_ms: Option<u64>,
     /// When its holder is killed.
     pub killed_in_ms: Option<u64>,
-    /// For which lease it was asked to leave.
+    /// For which lease it was asked to make room.
     pub leaves_for: Option<LeaseId>,
+    /// What its holder was asked to do, and has not done yet.
+    pub asked_to_yield: Option<YieldWish>,
+    /// Of a request: the parked lease that wants its memory back.
+    pub wakes: Option<LeaseId>,
     /// On how many requests its holder works, as it says itself; null: it does not say.
     pub busy: Option<u32>,
     /// Why it waits, in one sentence.
     pub why: Option<String>,
+    /// By what its holder is kept to what was declared; else it is watched.
+    pub enforced: Enforced,
 }
 
 /// The result of `gpu.acquire`.
@@ -175,12 +181,16 @@ pub struct GpuProgress {
     pub waited_ms: u64,
 }
 
-/// Somebody wants a holder gone.
+/// Somebody wants a holder to make room.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct YieldWish {
+    /// How: by a stop, unless it said that less is enough.
+    pub r#do: MakeRoom,
+    /// What it may keep on each device then; null: nothing.
+    pub to_bytes: Option<u64>,
     /// For whom; null: by hand.
     pub by: Option<String>,
-    /// It is killed then.
+    /// Of a stop: it is killed then. Of anything milder: it is asked to stop then.
     pub within_ms: u64,
 }
 
@@ -191,7 +201,7 @@ pub struct Renewed {
     pub lease: LeaseId,
     /// When it expires unless it is renewed again; null: it lasts as long as its holder.
     pub expires_in_ms: Option<u64>,
-    /// Its holder is asked to leave.
+    /// Its holder is asked to make room.
     pub asked_to_yield: Option<YieldWish>,
     /// Moves with every change.
     pub state_version: u64,
@@ -278,6 +288,8 @@ pub enum Whose {
     Unit,
     /// Somebody's that never asked.
     Foreign,
+    /// The same, and it was said by hand to be baseline: it is no news.
+    Ignored,
     /// The driver lists it, and it lives no more.
     Ghost,
 }
@@ -327,11 +339,18 @@ pub struct ValueTerms {
     pub reload_ms: u64,
     /// It was measured.
     pub reload_is_measured: bool,
-    /// Uses an hour of late, in thousandths.
+    /// Uses an hour of late, in thousandths. What is expected of it is made of these and of how long ago the last was.
     pub uses_an_hour_milli: u64,
+    /// Uses to be expected an hour, in millionths.
+    pub expected_uses_micro: u64,
+    /// What is left of what loading it has cost, in milliseconds: a use restores it, others' going takes from it.
+    pub credit_ms: u64,
     /// How much it matters, 0 to 100.
     pub importance: u8,
-    /// What its going would cost: milliseconds of loading an hour, times how much it matters (50 counts once).
+    /// The same as it counts, in sixtieths: 10 more than that; 0 where nobody has renewed its lease.
+    pub weight: u64,
+    /// What its going would cost, `(reload_ms * expected_uses_micro / 1000000 + credit_ms) * weight / 60`, each
+    /// division cut off: who is worth least is sent away first.
     pub value: u64,
 }
 

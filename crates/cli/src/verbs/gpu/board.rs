@@ -119,7 +119,8 @@ fn device(out: &mut String, row: &DeviceRow, leases: &[LeaseId], width: usize) {
         ]);
     }
     for foreign in &row.foreign {
-        table.row(["  #".into(), foreign.to_string().into(), "no lease".into()]);
+        let whose = if foreign.ignored { "no lease, ignored" } else { "no lease" };
+        table.row(["  #".into(), foreign.to_string().into(), whose.into()]);
     }
     if row.unattributed_bytes > 64 << 20 {
         let text = format!("{} that belong to no process", size(row.unattributed_bytes));
@@ -232,7 +233,8 @@ mod tests {
                 charge(4, "train.py (pid 4121)", "starting", 4 * GIB, None),
             ],
             "charged_bytes": 12 * GIB, "foreign_bytes": GIB, "kept_bytes": 2 * GIB, "headroom_bytes": 9 * GIB,
-            "foreign": [{ "pid": 801, "program": "Xorg", "uid": 0, "used_bytes": GIB, "belongs_to": "systemd unit gdm.service" }],
+            "foreign": [{ "pid": 801, "program": "Xorg", "uid": 0, "used_bytes": GIB, "belongs_to": "systemd unit gdm.service",
+                "ignored": false }],
         }));
         let tainted = row(json!({
             "id": "GPU-6fff", "index": 1, "pci": null, "stale": true, "measured_age_ms": 41_000,

@@ -64,6 +64,11 @@ fn text(explained: &GpuExplanation) -> String {
             "  worth {}: loading again takes {reload} ({seen}), used {uses:.1} times an hour, importance {}",
             value.value, value.importance
         ));
+        let expected = value.expected_uses_micro as f64 / 1e6;
+        lines.push(format!(
+            "    = ({} ms x {expected:.6} uses to be expected an hour + {} ms of credit) x {}/60",
+            value.reload_ms, value.credit_ms, value.weight
+        ));
     }
     lines.join("\n")
 }

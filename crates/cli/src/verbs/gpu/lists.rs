@@ -3,7 +3,7 @@
 use clap_complete::engine::ArgValueCompleter;
 use serde_json::json;
 use wharf_api::rpc::gpu::{Calibration, ClientKind, GpuClientList, GpuQueue, LeaseList, LeaseRow, ProcessList, Whose};
-use wharf_model::{LeaseId, Share, UnitName, size};
+use wharf_model::{Enforced, LeaseId, Share, UnitName, size};
 
 use super::{ask, device};
 use crate::{
@@ -120,6 +120,11 @@ fn lease(table: &mut Table, row: &LeaseRow) {
 
 fn beside(row: &LeaseRow) -> String {
     let mut notes = vec![];
+    match row.enforced {
+        Enforced::None => {}
+        Enforced::Dmem => notes.push("kept to it by the kernel".to_owned()),
+        Enforced::Nvml => notes.push("kept to it by the driver".to_owned()),
+    }
     notes.extend(row.expires_in_ms.map(|ms| format!("expires in {}", words::duration(ms))));
     notes.extend(row.pinned_for_ms.map(|ms| format!("pinned for {}", words::duration(ms))));
     notes.extend(row.killed_in_ms.map(|ms| format!("killed in {}", words::duration(ms))));
@@ -165,6 +170,8 @@ fn processes(list: &ProcessList) -> String {
                 (Whose::Unit, _, Some(unit), _) => format!("{unit}'s, which has no lease"),
                 (Whose::Ghost, ..) => "nobody's: it lives no more, and the driver lists it still".into(),
                 (Whose::Foreign, _, _, Some(whose)) => format!("no lease: {whose}"),
+                (Whose::Ignored, _, _, Some(whose)) => format!("no lease, ignored: {whose}"),
+                (Whose::Ignored, ..) => "no lease, ignored".into(),
                 (Whose::Lease | Whose::Unit | Whose::Foreign, ..) => "no lease".into(),
             };
             table.row([

@@ -1,14 +1,15 @@
 //! `wharf ports lease`, `confirm`, `renew`, `release`.
 
-use std::{os::unix::process::CommandExt, process::Command};
+use std::{io, os::unix::process::CommandExt, process::Command};
 
+use serde_json::value::RawValue;
 use wharf_api::rpc::port::{
     PortConfirmParams, PortConfirmed, PortLeaseParams, PortLeased, PortReleaseParams, PortReleased, PortRenewParams,
     PortRenewed,
 };
 use wharf_model::{ErrorKind, Failure, Handoff, PortLeaseId, Reach};
 
-use super::{ask, protocol};
+use super::protocol;
 use crate::{
     Exit, given,
     session::{Session, read},
@@ -103,22 +104,31 @@ impl Lease {
             client_key: self.key,
             dry_run: self.dry_run,
         };
-        let params = given::params(&params)?;
-        let client = session.client.rpc();
-        let raw = session.block_on(async { Ok(client.raw("port.lease", params).await?) })?;
-        let leased: PortLeased = read(&raw)?;
-        leased.warnings.iter().for_each(|warning| session.note(&format!("warning: {warning}")));
+        let (raw, leased) = ask(session, &params)?;
         if let (Some((program, args)), false) = (self.program.split_first(), self.dry_run) {
             let failed = Command::new(program).args(args).envs(&leased.env).exec();
-            let text = format!("could not run {program}: {failed}");
-            return Err(Trouble::Failure(
-                Failure::new(ErrorKind::Precondition, text).hint("the lease ends with this process"),
-            ));
+            return Err(not_run(program, &failed));
         }
         session.note(&told(&leased));
         session.show(&raw, numbers)?;
         Ok(Exit::Done)
     }
+}
+
+/// Takes the lease, and says what is odd about it.
+pub(super) fn ask(session: &Session, params: &PortLeaseParams) -> Result<(Box<RawValue>, PortLeased), Trouble> {
+    let params = given::params(params)?;
+    let client = session.client.rpc();
+    let raw = session.block_on(async { Ok(client.raw("port.lease", params).await?) })?;
+    let leased: PortLeased = read(&raw)?;
+    leased.warnings.iter().for_each(|warning| session.note(&format!("warning: {warning}")));
+    Ok((raw, leased))
+}
+
+/// This process could not become the program.
+pub(super) fn not_run(program: &str, failed: &io::Error) -> Trouble {
+    let text = format!("could not run {program}: {failed}");
+    Trouble::Failure(Failure::new(ErrorKind::Precondition, text).hint("the lease ends with this process"))
 }
 
 fn numbers(leased: &PortLeased) -> String {
@@ -160,7 +170,7 @@ impl Confirm {
     pub(crate) fn run(self, session: &Session) -> Outcome {
         let timeout_ms = self.timeout.saturating_mul(1000);
         let params = PortConfirmParams { lease: self.lease, epoch: self.epoch, timeout_ms };
-        ask::<PortConfirmed>(session, "port.confirm", &params, |confirmed| {
+        super::ask::<PortConfirmed>(session, "port.confirm", &params, |confirmed| {
             confirmed
                 .listeners
                 .iter()
@@ -186,7 +196,7 @@ pub(crate) struct Renew {
 impl Renew {
     pub(crate) fn run(self, session: &Session) -> Outcome {
         let params = PortRenewParams { lease: self.lease, epoch: self.epoch };
-        ask::<PortRenewed>(session, "port.renew", &params, |renewed| match renewed.expires_in_ms {
+        super::ask::<PortRenewed>(session, "port.renew", &params, |renewed| match renewed.expires_in_ms {
             Some(ms) => format!("for {}", words::duration(ms)),
             None => "it has no time limit".into(),
         })?;
@@ -211,7 +221,7 @@ pub(crate) struct Release {
 impl Release {
     pub(crate) fn run(self, session: &Session) -> Outcome {
         let params = PortReleaseParams { lease: self.lease, epoch: self.epoch, forget: self.forget };
-        ask::<PortReleased>(session, "port.release", &params, |released| {
+        super::ask::<PortReleased>(session, "port.release", &params, |released| {
             let list: Vec<String> = released.ports.iter().map(u16::to_string).collect();
             let mut text = format!("{} given back", list.join(", "));
             for who in &released.still_listening {

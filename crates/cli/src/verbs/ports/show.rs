@@ -4,7 +4,7 @@ use wharf_api::rpc::port::{
     PortChecked, PortDrift, PortEvicted, PortFree, PortHolder, PortLeases, PortList, PortRanges, PortRow, PortUse,
     PortVerdict, PortWhois,
 };
-use wharf_model::PortKind;
+use wharf_model::{PortEntry, PortKind};
 
 use crate::{
     table::{Block, Cell, Table},
@@ -16,7 +16,8 @@ pub(super) fn list(list: &PortList) -> String {
     if list.ports.is_empty() {
         return "no such port".into();
     }
-    let mut table = Table::new(&["PORT", "PROTO", "ADDRESS", "RANGE", "KIND", "WHO", "DRIFT"]);
+    let heads = ["PORT", "SERVICE", "HOSTS", "PROTOCOL", "CONSUMERS", "KIND", "ADDRESS", "RANGE", "DRIFT"];
+    let mut table = Table::new(&heads);
     for row in &list.ports {
         let marks: Vec<&str> = row.drift.iter().map(|kind| kind.word()).collect();
         let hurts = row.drift.iter().any(|kind| !kind.is_advice());
@@ -24,14 +25,32 @@ pub(super) fn list(list: &PortList) -> String {
         let marks = if hurts { Cell::styled(marks, words::bad()) } else { marks.into() };
         let address = row.address.clone().unwrap_or_else(|| "-".into());
         let range = row.range.clone().unwrap_or_else(|| "-".into());
-        let kind = kind(row.kind);
-        table.row([port(row), row.protocol.word().into(), address.into(), range.into(), kind.into(), who(row), marks]);
+        table.row([
+            port(row),
+            who(row),
+            listed(&row.hosts).into(),
+            row.speaks.word().to_uppercase().into(),
+            listed(&row.consumers).into(),
+            kind(row.kind).into(),
+            address.into(),
+            range.into(),
+            marks,
+        ]);
     }
     table.text()
 }
 
 fn port(row: &PortRow) -> Cell {
-    if row.network == "host" { row.port.to_string().into() } else { format!("{}@{}", row.port, row.network).into() }
+    let numbers = numbers(row.port, row.to);
+    if row.network == "host" { numbers.into() } else { format!("{numbers}@{}", row.network).into() }
+}
+
+fn numbers(first: u16, last: u16) -> String {
+    if first == last { first.to_string() } else { format!("{first}-{last}") }
+}
+
+fn listed(words: &[String]) -> String {
+    if words.is_empty() { "-".into() } else { words.join(", ") }
 }
 
 fn who(row: &PortRow) -> Cell {
@@ -66,6 +85,9 @@ pub(super) fn whois(whois: &PortWhois) -> String {
         let kept = if lease.parked { ", kept by a socket of the daemon" } else { "" };
         block.line("lease", format!("{} {}/{} (uid {}){kept}", lease.lease, lease.service, lease.port_name, lease.uid));
     }
+    for entry in &whois.entries {
+        block.line("declared", told(entry));
+    }
     if whois.connections > 0 {
         block.line("connections", whois.connections.to_string());
     }
@@ -73,6 +95,7 @@ pub(super) fn whois(whois: &PortWhois) -> String {
         block.line("over", format!("{} connections wait for late packets", whois.time_wait));
     }
     for drift in &whois.drift {
+        let drift = &drift.drift;
         block.line("drift", format!("{}: {}; {}", drift.kind, drift.text, drift.fix));
     }
     let more = block.text(&format!("port {}", whois.port));
@@ -84,7 +107,7 @@ pub(super) fn whois(whois: &PortWhois) -> String {
 }
 
 fn holder(holder: &PortHolder) -> String {
-    let mut block = Block::default();
+    let (mut block, who) = (Block::default(), &holder.who);
     let both = if holder.dual { " (IPv4 too)" } else { "" };
     let does = match holder.does {
         PortUse::Listens => "listens",
@@ -96,21 +119,40 @@ fn holder(holder: &PortHolder) -> String {
     block.maybe("unit", holder.unit.as_ref().map(ToString::to_string));
     block.maybe("lease", holder.lease.map(|id| id.to_string()));
     let container =
-        holder.container_name.clone().or_else(|| holder.container.as_ref().map(|id| id.chars().take(12).collect()));
+        holder.container_name.clone().or_else(|| who.container.as_ref().map(|id| id.chars().take(12).collect()));
     block.maybe("container", container);
     block.maybe("compose", holder.compose_project.clone());
-    block.maybe("systemd", holder.systemd_unit.clone());
-    block.line("user", holder.user.clone().unwrap_or_else(|| format!("uid {}", holder.uid)));
-    block.maybe("command", holder.cmdline.clone());
-    block.maybe("program", holder.exe.clone());
-    block.maybe("cgroup", holder.cgroup.clone().filter(|group| group != "/"));
-    block.maybe("since", holder.started_at_ms.map(words::moment));
-    if holder.pids.len() > 1 {
-        let list: Vec<String> = holder.pids.iter().map(i32::to_string).collect();
+    block.maybe("systemd", who.systemd_unit.clone());
+    block.line("user", who.user.clone().unwrap_or_else(|| format!("uid {}", who.uid)));
+    block.maybe("command", who.cmdline.clone());
+    block.maybe("program", who.exe.clone());
+    block.maybe("cgroup", who.cgroup.clone().filter(|group| group != "/"));
+    block.maybe("since", who.started_at_ms.map(words::moment));
+    if who.pids.len() > 1 {
+        let list: Vec<String> = who.pids.iter().map(i32::to_string).collect();
         block.line("pids", list.join(" "));
     }
-    let title = holder.command.clone().unwrap_or_else(|| "a process that cannot be seen from here".into());
-    block.text(&holder.pid.map_or(title.clone(), |pid| format!("{title} (pid {pid})")))
+    let title = who.command.clone().unwrap_or_else(|| "a process that cannot be seen from here".into());
+    block.text(&who.pid.map_or(title.clone(), |pid| format!("{title} (pid {pid})")))
+}
+
+/// What is written down of a port, in a line.
+pub(super) fn told(entry: &PortEntry) -> String {
+    let mut text = format!(
+        "{}/{}, {} {} on {}",
+        entry.service,
+        entry.port_name,
+        entry.speaks.word().to_uppercase(),
+        numbers(entry.port, entry.to),
+        listed(&entry.hosts)
+    );
+    if entry.network != "host" {
+        text.push_str(&format!(" ({})", entry.network));
+    }
+    if !entry.consumers.is_empty() {
+        text.push_str(&format!(", used by {}", listed(&entry.consumers)));
+    }
+    text
 }
 
 /// Numbers alone, for scripts.
@@ -199,9 +241,10 @@ pub(super) fn drift(drift: &PortDrift) -> String {
     }
     let mut lines = vec![];
     for row in &drift.drift {
-        let style = if row.is_advice { anstyle::Style::new().dimmed() } else { words::bad() };
-        lines.push(format!("{} {}", Cell::styled(row.kind.word(), style).shown(), row.text));
-        lines.push(format!("  -> {}", row.fix));
+        let (drift, is_advice) = (&row.drift, row.is_advice);
+        let style = if is_advice { anstyle::Style::new().dimmed() } else { words::bad() };
+        lines.push(format!("{} {}", Cell::styled(drift.kind.word(), style).shown(), drift.text));
+        lines.push(format!("  -> {}", drift.fix));
     }
     lines.join("\n")
 }
@@ -236,8 +279,8 @@ mod tests {
 
     fn row(port: u16, kind: &str, who: &str, more: serde_json::Value) -> serde_json::Value {
         let mut row = json!({
-            "port": port, "protocol": "tcp", "kind": kind, "network": "host", "address": null, "range": null,
-            "unit": null, "port_name": null, "lease": null, "who": who, "pid": null, "user": null, "drift": []
+            "port": port, "to": port, "protocol": "tcp", "speaks": "tcp", "service": null, "hosts": ["mars"],
+            "consumers": [], "kind": kind, "network": "host", "address": null, "range": null, "unit": null, "port_name": null, "lease": null, "who": who, "pid": null, "user": null, "drift": []
         });
         row.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         row
@@ -246,20 +289,26 @@ mod tests {
     #[test]
     fn every_port_has_a_row_with_its_marks() {
         let list_: PortList = serde_json::from_value(json!({ "ports": [
-            row(6379, "declared", "unit redis (main)", json!({"address": "127.0.0.1", "pid": 412})),
+            row(3000, "declared", "grafana (main)",
+                json!({"speaks": "http+ws", "hosts": ["mars", "venus"], "consumers": ["the wall display", "ops"]})),
+            row(6379, "declared", "unit redis (main)",
+                json!({"address": "127.0.0.1", "pid": 412, "consumers": ["command@shop"]})),
+            row(7000, "declared", "game (main)", json!({"to": 7009, "protocol": "udp", "speaks": "udp"})),
             row(8002, "declared", "unit command@tts (http)", json!({"range": "gpu", "drift": ["port_outside_range"]})),
             row(8080, "reserved", "reserved for the manager", json!({"range": "manager"})),
             row(8210, "observed", "python3 (pid 4121, user alice)", json!({"address": "0.0.0.0", "pid": 4121})),
-            row(9080, "leased", "ci/api (port-lease-3)", json!({"network": "cluster", "range": "mcp"})),
+            row(9080, "leased", "ci/api (port-lease-3)", json!({"network": "cluster", "range": "mcp", "hosts": []})),
         ]}))
         .unwrap();
         insta::assert_snapshot!(plain(&list(&list_)), @r"
-        PORT          PROTO  ADDRESS    RANGE    KIND      WHO                             DRIFT
-        6379          tcp    127.0.0.1  -        declared  unit redis (main), pid 412
-        8002          tcp    -          gpu      declared  unit command@tts (http)         port_outside_range
-        8080          tcp    -          manager  reserved  reserved for the manager
-        8210          tcp    0.0.0.0    -        observed  python3 (pid 4121, user alice)
-        9080@cluster  tcp    -          mcp      leased    ci/api (port-lease-3)
+        PORT          SERVICE                         HOSTS        PROTOCOL  CONSUMERS              KIND      ADDRESS    RANGE    DRIFT
+        3000          grafana (main)                  mars, venus  HTTP+WS   the wall display, ops  declared  -          -
+        6379          unit redis (main), pid 412      mars         TCP       command@shop           declared  127.0.0.1  -
+        7000-7009     game (main)                     mars         UDP       -                      declared  -          -
+        8002          unit command@tts (http)         mars         TCP       -                      declared  -          gpu      port_outside_range
+        8080          reserved for the manager        mars         TCP       -                      reserved  -          manager
+        8210          python3 (pid 4121, user alice)  mars         TCP       -                      observed  0.0.0.0    -
+        9080@cluster  ci/api (port-lease-3)           -            TCP       -                      leased    -          mcp
         ");
     }
 

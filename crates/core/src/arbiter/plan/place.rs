@@ -127,12 +127,15 @@ pub(super) fn are_apart(asker: &Asker, resident: &Resident) -> bool {
         || strangers(&resident.only_with, asker.unit)
 }
 
-fn price(leave: &Leave, view: View) -> Option<u128> {
+/// `apart`: the two must not be on one device, so that it is not enough when the holder makes room.
+fn price(leave: &Leave, apart: bool, view: View) -> Option<u128> {
     match (leave, view) {
+        (Leave::Going { keeps: 1.., .. }, View::Now) if apart => None,
+        (Leave::Going { keeps: 1.., .. }, View::InTime) if apart => Some(STAYS),
         (Leave::May { value, .. }, View::Now | View::InTime) => {
             Some(u128::from(*value.min(&MOST_VALUE)) * VALUE + VICTIM)
         }
-        (Leave::Going { est_ms }, View::Now) => Some(GOING).filter(|_| *est_ms <= PATIENCE_MS),
+        (Leave::Going { est_ms, .. }, View::Now) => Some(GOING).filter(|_| *est_ms <= PATIENCE_MS),
         (Leave::Going { .. }, View::InTime) => Some(GOING),
         (Leave::No(_), View::Now) => None,
         (Leave::No(_), View::InTime) => Some(STAYS),
@@ -155,13 +158,17 @@ impl Field {
     /// What a request can make of a board.
     pub fn new(board: &Board, asker: &Asker, view: View) -> Self {
         let others = |r: &&Resident| Some(r.lease) != asker.lease;
-        let prices: Vec<_> = board.residents.iter().map(|r| price(&r.leave, view)).collect();
+        let prices: Vec<_> = board.residents.iter().map(|r| price(&r.leave, are_apart(asker, r), view)).collect();
         let mut there = vec![vec![]; board.places.len()];
         for (who, resident) in board.residents.iter().enumerate().filter(|(_, r)| others(r)) {
             let must = are_apart(asker, resident);
+            let keeps = match resident.leave {
+                Leave::Going { keeps, .. } => keeps,
+                Leave::May { .. } | Leave::No(_) => 0,
+            };
             for &(place, bytes) in &resident.shares {
                 if let Some(there) = there.get_mut(place) {
-                    there.push(Here { who, bytes, must });
+                    there.push(Here { who, bytes: bytes.saturating_sub(keeps), must });
                 }
             }
         }

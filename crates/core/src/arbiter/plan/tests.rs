@@ -49,7 +49,7 @@ fn resident(lease: u64, shares: &[(usize, u64)], leave: Leave) -> Resident {
 }
 
 fn may(value: u64) -> Leave {
-    Leave::May { value, park: None, est_ms: 1_000, reload_ms: 1_000 }
+    Leave::May { value, downsize: None, park: None, est_ms: 1_000, reload_ms: 1_000 }
 }
 
 fn need(devices: u32, vram_bytes: u64) -> GpuNeed {
@@ -70,18 +70,19 @@ fn fits(verdict: Verdict) -> Placement {
 // What must hold, said without the search.
 
 /// What a request would find free on a place once these have left or sleep; none: one who stays does not share it.
-fn room(board: &Board, asker: &Asker, at: usize, left: &[(LeaseId, Action)]) -> Option<u64> {
+fn room(board: &Board, asker: &Asker, at: usize, left: &[(LeaseId, MakeRoom)]) -> Option<u64> {
     let place = &board.places[at];
     let mut room = i128::from(place.free) - i128::from(place.over);
     for resident in &board.residents {
         let Some((_, bytes)) = resident.shares.iter().find(|(place, _)| *place == at) else { continue };
         let keeps = match (left.iter().find(|(lease, _)| *lease == resident.lease), &resident.leave) {
-            (Some((_, Action::Stop)), _) => continue_with(&mut room, *bytes),
-            (Some((_, Action::Park)), Leave::May { park: Some(keeps), .. }) => {
+            (Some((_, MakeRoom::Stop)), _) => continue_with(&mut room, *bytes),
+            (Some((_, MakeRoom::Park)), Leave::May { park: Some(keeps), .. })
+            | (Some((_, MakeRoom::Downsize)), Leave::May { downsize: Some(keeps), .. }) => {
                 room += i128::from(bytes - keeps.min(bytes));
                 true
             }
-            (Some((_, Action::Park)), _) => panic!("{} cannot sleep", resident.lease),
+            (Some((_, how)), _) => panic!("{} cannot {}", resident.lease, how.word()),
             (None, _) => true,
         };
         if keeps && shun(asker, resident) {
@@ -108,7 +109,7 @@ fn shun(asker: &Asker, resident: &Resident) -> bool {
         || (!resident.only_with.is_empty() && !has(&resident.only_with, mine))
 }
 
-fn goes_in(board: &Board, asker: &Asker, on: &[usize], left: &[(LeaseId, Action)]) -> bool {
+fn goes_in(board: &Board, asker: &Asker, on: &[usize], left: &[(LeaseId, MakeRoom)]) -> bool {
     on.iter().all(|at| room(board, asker, *at, left).is_some_and(|room| room >= asker.need.vram_bytes.unwrap_or(1)))
 }
 
@@ -138,7 +139,7 @@ fn best(board: &Board, asker: &Asker) -> Option<Best> {
         .iter()
         .filter(|r| match r.leave {
             Leave::May { .. } => true,
-            Leave::Going { est_ms } => est_ms <= place::PATIENCE_MS,
+            Leave::Going { est_ms, .. } => est_ms <= place::PATIENCE_MS,
             Leave::No(_) => false,
         })
         .collect();
@@ -149,7 +150,7 @@ fn best(board: &Board, asker: &Asker) -> Option<Best> {
             continue;
         }
         for out in subsets(movers.len()) {
-            let left: Vec<_> = out.iter().map(|n| (movers[*n].lease, Action::Stop)).collect();
+            let left: Vec<_> = out.iter().map(|n| (movers[*n].lease, MakeRoom::Stop)).collect();
             if !goes_in(board, asker, &on, &left) {
                 continue;
             }
@@ -184,7 +185,7 @@ fn best(board: &Board, asker: &Asker) -> Option<Best> {
 /// Whatever the budget: it goes in, everybody who leaves is needed and may, and nobody stops who could sleep.
 fn check_placement(board: &Board, asker: &Asker, placement: &Placement) {
     let on: Vec<usize> = placement.on.iter().map(|(at, _)| *at).collect();
-    let left: Vec<_> = placement.victims.iter().map(|v| (v.lease, v.action)).collect();
+    let left: Vec<_> = placement.victims.iter().map(|v| (v.lease, v.how)).collect();
     assert_eq!(on.len(), asker.need.devices as usize);
     assert!(on.is_sorted_by(|a, b| a < b), "{on:?}");
     assert!(goes_in(board, asker, &on, &left), "over-committed: {placement:?}");
@@ -197,15 +198,24 @@ fn check_placement(board: &Board, asker: &Asker, placement: &Placement) {
     let mut cost = 0;
     for (n, victim) in placement.victims.iter().enumerate() {
         let resident = board.residents.iter().find(|r| r.lease == victim.lease).unwrap();
-        let Leave::May { value, park, .. } = resident.leave else { panic!("{} may not be sent away", victim.lease) };
+        let Leave::May { value, downsize, park, .. } = resident.leave else {
+            panic!("{} may not be sent away", victim.lease)
+        };
         cost += value;
         let mut without = left.clone();
         without.remove(n);
         assert!(!goes_in(board, asker, &on, &without), "{} leaves for nothing: {placement:?}", victim.lease);
-        if victim.action == Action::Stop && park.is_some() && !shun(asker, resident) {
-            let mut asleep = left.clone();
-            asleep[n].1 = Action::Park;
-            assert!(!goes_in(board, asker, &on, &asleep), "{} could sleep: {placement:?}", victim.lease);
+        for (milder, keeps) in [(MakeRoom::Downsize, downsize), (MakeRoom::Park, park)] {
+            if milder < victim.how && keeps.is_some() && !shun(asker, resident) {
+                let mut instead = left.clone();
+                instead[n].1 = milder;
+                assert!(
+                    !goes_in(board, asker, &on, &instead),
+                    "{} could {}: {placement:?}",
+                    victim.lease,
+                    milder.word()
+                );
+            }
         }
     }
     assert_eq!(cost, placement.cost);

@@ -1,7 +1,7 @@
 //! The ledger as rows of the journal, and back.
 
 use serde::{Deserialize, Serialize};
-use wharf_model::PortLeaseId;
+use wharf_model::{PortEntry, PortLeaseId};
 
 use super::{Ledger, Sticky};
 use crate::ports::terms::{Outside, PortLease, Row};
@@ -29,7 +29,8 @@ struct StaleRow {
 }
 
 impl Ledger {
-    /// From the journal's rows. After a boot of the machine no lease lives: whoever had one has gone.
+    /// From the journal's rows. After a boot of the machine no lease lives: whoever had one has gone. What is written
+    /// down stays.
     ///
     /// # Errors
     /// A row that cannot be read.
@@ -44,6 +45,10 @@ impl Ledger {
                     } else {
                         ledger.unsaved.push((key.clone(), None));
                     }
+                }
+                Some("entry") => {
+                    let entry: PortEntry = serde_json::from_str(row)?;
+                    ledger.entries.insert((entry.service.clone(), entry.port_name.clone()), entry);
                 }
                 Some("sticky") => {
                     let StickyRow { uid, service, name, ports } = serde_json::from_str(row)?;
@@ -82,6 +87,11 @@ pub(super) fn sticky((uid, service, name): &Sticky, ports: Option<&[u16]>) -> Ro
     let row =
         ports.map(|ports| StickyRow { uid: *uid, service: service.clone(), name: name.clone(), ports: ports.to_vec() });
     (format!("sticky/{uid}/{service}/{name}"), row.and_then(|row| serde_json::to_string(&row).ok()))
+}
+
+/// A port that is written down.
+pub(super) fn entry((service, name): &(String, String), entry: Option<&PortEntry>) -> Row {
+    (format!("entry/{service}/{name}"), entry.and_then(|entry| serde_json::to_string(entry).ok()))
 }
 
 /// Who listened for a lease that is over.

@@ -40,17 +40,7 @@ impl Tree {
     }
 
     fn read(&self) -> (Vec<Device>, Vec<String>) {
-        read(self.0.path(), |pid, used_bytes, kind| DeviceProcess {
-            pid,
-            identity: None,
-            used_bytes,
-            kind,
-            unit: None,
-            program: None,
-            uid: None,
-            belongs_to: None,
-            parents: vec![],
-        })
+        read(self.0.path(), DeviceProcess::new)
     }
 }
 

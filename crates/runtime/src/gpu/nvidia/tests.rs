@@ -35,17 +35,8 @@ fn fault(class: FaultClass) -> Fault {
 }
 
 fn read(cards: Vec<Card>, before: &BTreeMap<u32, Device>, ours: bool) -> Found {
-    let process = |pid, used_bytes, kind| DeviceProcess {
-        pid,
-        identity: Some(1),
-        used_bytes,
-        kind,
-        unit: None,
-        program: None,
-        uid: None,
-        belongs_to: None,
-        parents: vec![],
-    };
+    let process =
+        |pid, used_bytes, kind| DeviceProcess { identity: Some(1), ..DeviceProcess::new(pid, used_bytes, kind) };
     let around = Around {
         pids_are_ours: ours,
         limits: LimitsBackend::None,

@@ -6,13 +6,14 @@ use super::*;
 
 fn leaves() -> impl Strategy<Value = Leave> {
     prop_oneof![
-        5 => (0..6u64, option::of(0..4u64)).prop_map(|(value, park)| Leave::May {
+        5 => (0..6u64, option::of(1..6u64), option::of(0..4u64)).prop_map(|(value, downsize, park)| Leave::May {
             value,
+            downsize: downsize.map(|n| n * STEP),
             park: park.map(|n| n * STEP),
             est_ms: 1_000,
             reload_ms: 1_000
         }),
-        1 => prop_oneof![Just(1_000), Just(600_000)].prop_map(|est_ms| Leave::Going { est_ms }),
+        1 => prop_oneof![Just(1_000), Just(600_000)].prop_map(|est_ms| Leave::Going { est_ms, keeps: 0 }),
         1 => Just(Leave::No("pinned".into())),
     ]
 }
@@ -102,13 +103,13 @@ proptest! {
             (Verdict::Waits { on, behind, .. }, Some(best)) => {
                 prop_assert!(best.2 > 0, "it waits, and nobody goes by himself");
                 prop_assert_eq!(&on, &best.6);
-                let left: Vec<_> = behind.iter().map(|lease| (*lease, Action::Stop)).collect();
+                let left: Vec<_> = behind.iter().map(|lease| (*lease, MakeRoom::Stop)).collect();
                 prop_assert!(goes_in(&board, &asker, &on, &left));
             }
             (Verdict::Waits { on, behind, .. }, None) => {
                 prop_assert_eq!(on.len(), need.devices as usize);
                 prop_assert!(on.iter().all(|at| usable(&&board.places[*at])));
-                let left: Vec<_> = behind.iter().map(|lease| (*lease, Action::Stop)).collect();
+                let left: Vec<_> = behind.iter().map(|lease| (*lease, MakeRoom::Stop)).collect();
                 let strangers = on.iter().any(|at| board.places[*at].foreign > 0);
                 prop_assert!(strangers || goes_in(&board, &asker, &on, &left), "{:?} would not do", behind);
             }

@@ -46,19 +46,19 @@ fn the_cheapest_leave_and_one_on_two_devices_is_paid_for_once() {
 
 #[test]
 fn one_who_could_sleep_sleeps_where_that_is_enough() {
-    let asleep = |value, park| Leave::May { value, park: Some(park), est_ms: 0, reload_ms: 0 };
+    let asleep = |value, park| Leave::May { value, downsize: None, park: Some(park), est_ms: 0, reload_ms: 0 };
     let residents = vec![resident(1, &[(0, 20)], asleep(5, 2)), resident(2, &[(0, 20)], asleep(5, 2))];
     let board = board(&[(40, 0)], residents);
-    let actions = |bytes| -> Vec<(u64, Action)> {
+    let actions = |bytes| -> Vec<(u64, MakeRoom)> {
         let placement = fits(plan(&board, &asker(&need(1, bytes)), BUDGET));
-        placement.victims.iter().map(|v| (v.lease.0, v.action)).collect()
+        placement.victims.iter().map(|v| (v.lease.0, v.how)).collect()
     };
-    assert_eq!(actions(18), [(1, Action::Park)]);
-    assert_eq!(actions(20), [(1, Action::Stop)]);
-    assert_eq!(actions(37), [(1, Action::Park), (2, Action::Stop)]);
+    assert_eq!(actions(18), [(1, MakeRoom::Park)]);
+    assert_eq!(actions(20), [(1, MakeRoom::Stop)]);
+    assert_eq!(actions(37), [(1, MakeRoom::Park), (2, MakeRoom::Stop)]);
     let alone = GpuNeed { exclusive: true, ..need(1, 10) };
     let placement = fits(plan(&board, &asker(&alone), BUDGET));
-    assert!(placement.victims.iter().all(|v| v.action == Action::Stop), "{placement:?}");
+    assert!(placement.victims.iter().all(|v| v.how == MakeRoom::Stop), "{placement:?}");
     assert_eq!(placement.on, [(0, 40)], "alone: all of it");
 }
 
@@ -85,7 +85,8 @@ fn nobody_leaves_for_what_cannot_be() {
 #[test]
 fn who_goes_already_is_waited_for_unless_that_takes_long() {
     let going = |est_ms| {
-        let residents = vec![resident(1, &[(0, 40)], Leave::Going { est_ms }), resident(2, &[(1, 40)], may(5))];
+        let residents =
+            vec![resident(1, &[(0, 40)], Leave::Going { est_ms, keeps: 0 }), resident(2, &[(1, 40)], may(5))];
         board(&[(40, 0), (40, 0)], residents)
     };
     let waits = Verdict::Waits { on: vec![0], short_by: 40, behind: vec![LeaseId(1)] };
@@ -100,7 +101,7 @@ fn what_is_promised_beyond_the_brim_must_come_back_first() {
     let no = Leave::No("it is promised".into());
     let residents = vec![
         resident(1, &[(0, 20)], may(1)),
-        resident(2, &[(0, 28)], Leave::Going { est_ms: 1_000 }),
+        resident(2, &[(0, 28)], Leave::Going { est_ms: 1_000, keeps: 0 }),
         resident(3, &[(0, 28)], no),
     ];
     let board = board(&[(48, 0)], residents);
