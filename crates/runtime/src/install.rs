@@ -39,7 +39,7 @@ use tokio::{
     time::timeout,
 };
 use wharf_model::{ErrorKind, Failure, Installed, Placed, Progress, UnitName};
-use wharf_services::{Binary, Context, Crate, InstallPlan, Npm, Output, Source};
+use wharf_services::{Context, InstallPlan, Npm, Output, Source};
 
 pub use archive::unpack;
 pub use fault::FAULT_POINTS;

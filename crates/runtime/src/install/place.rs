@@ -133,7 +133,9 @@ fn programs(tree: &Path, plan: &InstallPlan) -> Result<BTreeMap<String, Program>
 /// is not at the top is the one file of that name.
 pub(super) fn resolve(tree: &Path, path: &str) -> Option<PathBuf> {
     let Some((before, after)) = path.split_once("*/") else {
-        if is_there(&tree.join(path)) {
+        let at_top = is_there(&tree.join(path));
+        // A folder may bear the program's name.
+        if at_top && (path.contains('/') || !tree.join(path).is_dir()) {
             return Some(PathBuf::from(path));
         }
         return if path.contains('/') { None } else { only_file(tree, path) };
@@ -311,5 +313,25 @@ mod tests {
             fs::write(dir.path().join("usr/lib/pg").join(v).join("bin/postgres"), "").unwrap();
         }
         assert_eq!(resolve(dir.path(), "usr/lib/pg/*/bin/postgres").unwrap(), Path::new("usr/lib/pg/15/bin/postgres"));
+    }
+
+    #[test]
+    fn a_name_alone_is_looked_for_and_must_be_one_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let write = |path: &str| {
+            let path = dir.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, "").unwrap();
+        };
+        let found = |name: &str| resolve(dir.path(), name).map(|p| p.display().to_string());
+        write("thing/lib/thing");
+        assert_eq!(found("thing").as_deref(), Some("thing/lib/thing"), "not the folder of that name");
+        write("share/thing");
+        assert_eq!(found("thing"), None, "which of the two?");
+        write("usr/bin/thing");
+        assert_eq!(found("thing").as_deref(), Some("usr/bin/thing"), "where programs are");
+        write("other");
+        assert_eq!(found("other").as_deref(), Some("other"));
+        assert_eq!(found("bin/other"), None, "a path is meant as it is written");
     }
 }

@@ -217,7 +217,11 @@ impl Store {
         let free = if staging::is_at_work(&self.root) { vec![] } else { runtimes };
         for service in services.iter().chain(&free) {
             // Held first: what is placed meanwhile is needed, and is seen to be.
-            let _held = (!dry_run).then(|| self.hold(service)).transpose()?;
+            let held = (!dry_run).then(|| self.hold(service)).transpose();
+            if held.is_err() && !self.folder(service).exists() {
+                continue;
+            }
+            let _held = held?;
             let needed = self.needed(in_use);
             for garbage in self.garbage_of(service, &needed) {
                 if dry_run || staging::take_away(&self.root, &garbage.path).is_ok() {
