@@ -4,7 +4,7 @@ use std::{fs, path::Path};
 
 use serde_json::{Value, json};
 use wharf_runtime::FAULT_POINTS;
-use wharf_tests::{Daemon, Forge, ReleaseServer, alive, eventually, free_port, post, signal, stand_in, tar_gz};
+use wharf_tests::{Daemon, Forge, ReleaseServer, alive, eventually, free_port, post, stand_in, tar_gz};
 
 use super::{fetch, with_sources};
 
@@ -75,30 +75,4 @@ fn t43_killed_at_any_step_the_old_version_starts_and_the_next_install_succeeds()
         assert_eq!((leads("current"), leads("previous")), ("version 2\n".into(), "version 1\n".into()), "{point}");
         daemon.terminate();
     }
-}
-
-/// A tool that an install runs does not outlive the daemon: it would work on in a folder that the next one removes.
-#[test]
-fn t43_a_tool_at_work_ends_with_the_daemon() {
-    let ground = with_sources();
-    let told = ground.home.join("pids");
-    // Git talks to its server through this, which answers nothing.
-    let mute = format!("sh -c 'echo $PPID $$ > {}; exec sleep 1000' --", told.display());
-    let mut doomed = Daemon::at(&ground.home)
-        .with_binary(env!("CARGO_BIN_EXE_wharf-with-sources"))
-        .with_env("GIT_SSH_COMMAND", &mute)
-        .with_env("GIT_SSH_VARIANT", "simple");
-    doomed.launch();
-    let with = json!({ "from": "git", "of": "ssh://nowhere.example/them/thing", "binaries": ["bin/thing"] });
-    doomed.ok("service.install", json!({ "name": "thing", "with": with, "wait": false }));
-    let pids = || -> Vec<i32> {
-        let text = fs::read_to_string(&told).unwrap_or_default();
-        text.split_whitespace().map(|pid| pid.parse().unwrap()).collect()
-    };
-    eventually("git asks its server", std::time::Duration::from_secs(20), || pids().len() == 2);
-    let (git, sleep) = (pids()[0], pids()[1]);
-    assert!(alive(git));
-    doomed.kill_9();
-    eventually("git has ended", std::time::Duration::from_secs(10), || !alive(git));
-    signal(sleep, "KILL");
 }
