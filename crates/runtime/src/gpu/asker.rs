@@ -51,6 +51,17 @@ pub enum Asked {
     Failed(String),
 }
 
+/// Why there is no answer.
+#[derive(Debug)]
+enum Silence {
+    /// Nobody could be asked.
+    Nobody(String),
+    /// Whoever was asked is of no more use.
+    Broken(String),
+    /// The deadline has passed.
+    Late,
+}
+
 /// The process, or what became of the last one.
 #[derive(Debug)]
 pub struct Asker {
@@ -86,53 +97,65 @@ impl Asker {
 
     /// Asks, and has an answer or the reason for none within the deadline.
     pub async fn ask(&mut self) -> Asked {
-        let until = Instant::now() + self.program.deadline;
-        if let Err(why) = self.provide() {
-            return Asked::Failed(why);
-        }
-        let Some(process) = &mut self.process else { return Asked::Failed("it has no process".into()) };
-        self.last_id += 1;
-        let id = self.last_id;
-        match timeout_at(until, process.answer(&Question { id, limit: None })).await {
-            Ok(Ok(Said::Reading(reading))) => {
+        match self.put(None).await {
+            Ok(Said::Reading(reading)) => {
                 (self.failures, self.not_before) = (0, None);
                 Asked::Reading(reading)
             }
-            Ok(Ok(Said::NoLibrary(why))) => {
+            Ok(Said::NoLibrary(why)) => {
                 self.process = None;
                 Asked::NoLibrary(why)
             }
             // Another process may open another library: the driver was replaced under this one, say.
-            Ok(Ok(Said::Refused(Fault { text, .. }))) => self.replace(&format!("it refuses: {text}")),
-            Ok(Ok(Said::Opened | Said::Set)) => self.replace("it answers what was not asked"),
-            Ok(Err(why)) => self.replace(&why),
-            Err(_) if !process.is_open && process.born.elapsed() < OPENING => {
-                Asked::Failed(format!("the driver is being opened since {} s", process.born.elapsed().as_secs()))
-            }
-            Err(_) => {
-                let late = self.program.deadline.as_millis();
-                self.replace(&format!("no answer within {late} ms: a call of the driver hangs"))
-            }
+            Ok(Said::Refused(Fault { text, .. })) => self.replace(&format!("it refuses: {text}")),
+            Ok(Said::Opened | Said::Set | Said::Closed) => self.replace("it answers what was not asked"),
+            Err(Silence::Nobody(why)) => Asked::Failed(why),
+            Err(Silence::Broken(why)) => self.replace(&why),
+            Err(Silence::Late) => match &self.process {
+                Some(process) if !process.is_open && process.born.elapsed() < OPENING => {
+                    Asked::Failed(format!("the driver is being opened since {} s", process.born.elapsed().as_secs()))
+                }
+                Some(_) | None => {
+                    let late = self.program.deadline.as_millis();
+                    self.replace(&format!("no answer within {late} ms: a call of the driver hangs"))
+                }
+            },
         }
     }
 
     /// Sets what a cgroup may have of a device, or says why not.
     pub async fn limit(&mut self, limit: Limit) -> Result<(), String> {
-        let until = Instant::now() + self.program.deadline;
-        self.provide()?;
-        let Some(process) = &mut self.process else { return Err("it has no process".into()) };
-        self.last_id += 1;
-        let question = Question { id: self.last_id, limit: Some(limit) };
-        let why = match timeout_at(until, process.answer(&question)).await {
-            Ok(Ok(Said::Set)) => return Ok(()),
+        let why = match self.put(Some(limit)).await {
+            Ok(Said::Set) => return Ok(()),
             // Another process would be told the same.
-            Ok(Ok(Said::Refused(Fault { text, .. }))) => return Err(text),
-            Ok(Ok(Said::Opened | Said::NoLibrary(_) | Said::Reading(_))) => "it answers what was not asked".to_owned(),
-            Ok(Err(why)) => why,
-            Err(_) => format!("no answer within {} ms", self.program.deadline.as_millis()),
+            Ok(Said::Refused(Fault { text, .. })) => return Err(text),
+            Err(Silence::Nobody(why)) => return Err(why),
+            Ok(Said::Opened | Said::NoLibrary(_) | Said::Reading(_) | Said::Closed) => {
+                "it answers what was not asked".to_owned()
+            }
+            Err(Silence::Broken(why)) => why,
+            Err(Silence::Late) => format!("no answer within {} ms", self.program.deadline.as_millis()),
         };
         self.replace(&why);
         Err(why)
+    }
+
+    /// What the process says within the deadline. One that closes itself for want of questions may do so just as one
+    /// is put; that question is put to the next process.
+    async fn put(&mut self, limit: Option<Limit>) -> Result<Said, Silence> {
+        let until = Instant::now() + self.program.deadline;
+        for _ in 0..2 {
+            self.provide().map_err(Silence::Nobody)?;
+            let Some(process) = &mut self.process else { return Err(Silence::Nobody("it has no process".into())) };
+            self.last_id += 1;
+            let question = Question { id: self.last_id, limit: limit.clone() };
+            match timeout_at(until, process.answer(&question)).await {
+                Ok(Ok(Said::Closed)) => self.stuck.extend(self.process.take().map(|process| process.pidfd)),
+                Ok(said) => return said.map_err(Silence::Broken),
+                Err(_) => return Err(Silence::Late),
+            }
+        }
+        Err(Silence::Broken("it closes itself as soon as it is open".into()))
     }
 
     /// Ends the process; the next question starts another one.
@@ -206,12 +229,11 @@ impl Process {
         }
         let mut text = serde_json::to_vec(question).map_err(|e| e.to_string())?;
         text.push(b'\n');
-        if self.stdin.write_all(&text).await.is_err() {
-            return Err(self.ended());
-        }
+        // Where nobody reads any more, what it said last tells why.
+        let _ = self.stdin.write_all(&text).await;
         loop {
             let line = self.line().await?;
-            if line.id == question.id {
+            if line.id == question.id || line.said == Said::Closed {
                 return Ok(line.said);
             }
         }

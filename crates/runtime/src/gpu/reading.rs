@@ -51,6 +51,8 @@ pub enum Said {
     Refused(Fault),
     /// What was asked for.
     Reading(Box<Reading>),
+    /// Nobody asked for a while: it ends, and a question that is on its way is for the next process.
+    Closed,
 }
 
 /// A call that failed.

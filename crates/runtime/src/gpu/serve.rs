@@ -50,7 +50,7 @@ pub fn serve() -> io::Result<()> {
         };
         tell(id, said)?;
     }
-    Ok(())
+    tell(0, Said::Closed)
 }
 
 /// After this long without a question there is none to wait for.

@@ -16,6 +16,10 @@ fn lives(pid: u32) -> bool {
     driver::start_ticks(pid.cast_signed()).is_some()
 }
 
+fn signal(pid: u32, which: &str) {
+    assert!(Command::new("kill").args([which, &pid.to_string()]).status().unwrap().success());
+}
+
 async fn soon(what: &str, is_so: impl Fn() -> bool) {
     let began = Instant::now();
     while !is_so() {
@@ -156,6 +160,34 @@ async fn a_driver_that_nobody_asks_is_closed_and_opened_again() {
     let first = eye.asker_pid().await.unwrap();
     soon("it ends without a question", || !lives(first)).await;
     assert_eq!(device(&clean(&eye).await, FIRST).taints.len(), 1);
+}
+
+#[tokio::test]
+async fn a_question_that_comes_as_the_driver_is_closed_is_answered_by_the_next_process() {
+    let stage = Stage::new();
+    let mut ground = stage.ground();
+    ground.program.env.push(("WHARF_GPU_PROBE_IDLE_MS".into(), "100".into()));
+    let eye = Eye::new(ground);
+    let mut others = 0;
+    for _ in 0..20 {
+        clean(&eye).await;
+        let first = eye.asker_pid().await.unwrap();
+        // It wakes up with a question to answer and the time to end at once, and does either.
+        signal(first, "-STOP");
+        let looking = tokio::spawn({
+            let eye = eye.clone();
+            async move {
+                tokio::time::sleep(Duration::from_millis(120)).await;
+                eye.refresh().await
+            }
+        });
+        tokio::time::sleep(Duration::from_millis(150)).await;
+        signal(first, "-CONT");
+        let found = looking.await.unwrap();
+        assert_eq!((found.devices.len(), &found.problems), (2, &vec![]), "and nobody notices");
+        others += u32::from(eye.asker_pid().await != Some(first));
+    }
+    assert!(others > 0, "none ended while it was asked: this test tried nothing");
 }
 
 #[tokio::test]
