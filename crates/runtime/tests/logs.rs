@@ -71,7 +71,10 @@ impl Reading {
                 let number =
                     entry.text.strip_prefix("line ").and_then(|n| n.strip_suffix(" ends")?.parse::<u64>().ok());
                 match number {
-                    None => self.faults.torn += 1,
+                    None => {
+                        println!("torn: {entry:?}, expected line {}", self.expected);
+                        self.faults.torn += 1;
+                    }
                     Some(n) if n < self.expected => self.faults.doubled += 1,
                     Some(n) => {
                         self.faults.lost += n - self.expected;

@@ -216,7 +216,8 @@ impl Source {
                     continue;
                 }
                 Next::Line(line) => line,
-                Next::End => match lines.rest().filter(|_| self.is_over) {
+                // What has no end yet is read again, whole, when it has one.
+                Next::End => match if self.is_over { lines.rest() } else { None } {
                     Some(line) => line,
                     None => return Ok(Ends { at: lines.at(), is_full: false }),
                 },

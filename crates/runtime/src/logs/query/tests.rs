@@ -87,6 +87,20 @@ fn reading_on_goes_over_archives_and_runs_and_misses_nothing() {
 }
 
 #[test]
+fn a_line_that_is_being_written_is_read_once_it_is_whole() {
+    let ground = Ground::new();
+    ground.write(1, "whole\nha");
+    let page = ground.unit(Some(1)).read_on(RunId(1), 0, &query(9)).unwrap();
+    assert_eq!((texts(&page), page.at), (vec!["whole"], Some((RunId(1), 6))));
+    ground.write(1, "lf\nno en");
+    let page = ground.unit(Some(1)).read_on(RunId(1), 6, &query(9)).unwrap();
+    assert_eq!((texts(&page), page.at), (vec!["half"], Some((RunId(1), 11))));
+    ground.write(1, "d");
+    let page = ground.unit(None).read_on(RunId(1), 11, &query(9)).unwrap();
+    assert_eq!(texts(&page), ["no end"], "nothing more is written to it");
+}
+
+#[test]
 fn what_is_no_longer_there_is_told_in_bytes() {
     let ground = Ground::new();
     (1..=3).for_each(|run| ground.write(run, "0123456\nabc\n"));
