@@ -16,6 +16,7 @@ mod import;
 mod journeys;
 mod llama;
 mod logs;
+mod operations;
 mod own;
 mod policy;
 mod ports;

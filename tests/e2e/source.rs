@@ -16,12 +16,12 @@ use serde_json::json;
 use wharf_tests::{Daemon, free_port};
 
 /// A daemon with the service `thing`, whose parameters say where it comes from.
-fn with_sources() -> Daemon {
+pub(crate) fn with_sources() -> Daemon {
     Daemon::prepare().with_binary(env!("CARGO_BIN_EXE_wharf-with-sources"))
 }
 
 /// What an HTTP server on this machine answers.
-fn fetch(port: u16) -> String {
+pub(crate) fn fetch(port: u16) -> String {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
     stream.write_all(b"GET / HTTP/1.1\r\nHost: here\r\nConnection: close\r\n\r\n").unwrap();
     let mut answer = String::new();

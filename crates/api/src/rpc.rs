@@ -11,6 +11,7 @@ pub mod gpu;
 pub mod infra;
 pub mod op;
 pub mod port;
+pub mod store;
 
 use std::sync::Arc;
 
@@ -67,6 +68,7 @@ namespaces! {
     "op" op::OpApi;
     "port" port::PortApi;
     "rpc" daemon::RpcDaemonApi;
+    "store" store::StoreApi;
 }
 
 /// rpc.sock: its namespaces over whatever implements them.

@@ -56,7 +56,11 @@ impl Contract {
             json: serde_json::from_str(wharf_api::RPC_DOCUMENT).expect("static/rpc.openrpc.json is JSON"),
             coded: rpc_methods,
             served: |fake| Box::new(RpcMethods::new(fake, nothing, nothing)),
-            events: &[("event.notice", written::<EventRow>), ("gpu.progress", written::<GpuProgress>)],
+            events: &[
+                ("event.notice", written::<EventRow>),
+                ("gpu.progress", written::<GpuProgress>),
+                ("service.progress", written::<ProgressRow>),
+            ],
         }
     }
 
@@ -213,8 +217,10 @@ fn what_takes_time_tells_its_progress(contract: &Contract) {
             (_, "gpu.watch" | "port.watch") => Some("event.notice"),
             // What is asked of the arbiter is done, or refused, at once.
             (_, name) if name.starts_with("gpu.") => None,
-            // A look at a folder is as long as the folder.
-            (_, "discovery.rescan") => None,
+            // A look at a folder is as long as the folder; what nobody needs is removed at once.
+            (_, "discovery.rescan" | "store.gc") => None,
+            // It is not the canceller's operation.
+            (_, "op.cancel") => None,
             // And so are ports.
             (_, name) if name.starts_with("port.") => None,
             (Class::Control | Class::Install, _) => Some("service.progress"),
@@ -265,7 +271,8 @@ fn its_methods_declare_their_errors_once_and_in_order(contract: &Contract) {
         let params = params_of(&document, method);
         let takes = |wanted: &str| params.iter().any(|p| name_of(p) == wanted);
         // Of a lease that is held, what is not there is stale.
-        let named = ["name", "unit", "device"].into_iter().any(takes) || takes("lease") && !takes("epoch");
+        let named = ["name", "names", "unit", "device", "service", "op"].into_iter().any(takes)
+            || takes("lease") && !takes("epoch");
         assert_eq!(codes.contains(&-32001), named, "-32001 of {name}: what takes a name may not find it");
     }
 }

@@ -20,6 +20,7 @@ mod args;
 mod complete;
 mod daemon;
 mod detach;
+mod dry_run;
 mod exit;
 mod given;
 mod hello;

@@ -4,7 +4,7 @@ use futures_util::{StreamExt, stream};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, value::RawValue};
 use wharf_api::{Begun, Outcome as Op};
-use wharf_client::ClientFailure;
+use wharf_client::{Client, ClientFailure};
 use wharf_model::UnitName;
 
 use crate::{
@@ -29,7 +29,14 @@ pub(crate) fn questions<T: DeserializeOwned>(
     calls: Vec<(UnitName, Value)>,
     text: impl Fn(&T) -> (String, Exit),
 ) -> Outcome {
-    let asked = Asked { session, method, calls, progress: Progress::silent(), in_batches: false };
+    let asked = Asked {
+        session,
+        client: client_of(session, method),
+        method,
+        calls,
+        progress: Progress::silent(),
+        in_batches: false,
+    };
     session.block_on(asked.run(|raw| Ok(text(&session::read(raw)?))))
 }
 
@@ -40,7 +47,17 @@ pub(crate) fn operations<T: DeserializeOwned>(
     calls: Vec<(UnitName, Value)>,
     text: impl Fn(&T) -> String,
 ) -> Outcome {
-    run_to_end(Asked { session, method, calls, progress: Progress::watched(), in_batches: false }, text)
+    run_to_end(
+        Asked {
+            session,
+            client: client_of(session, method),
+            method,
+            calls,
+            progress: Progress::watched(),
+            in_batches: false,
+        },
+        text,
+    )
 }
 
 /// Operations of however many units, all begun at once. They are not watched.
@@ -52,7 +69,10 @@ pub(crate) fn side_by_side<T: DeserializeOwned>(
 ) -> Outcome {
     // One alone is an operation like any other.
     let in_batches = calls.len() > 1;
-    run_to_end(Asked { session, method, calls, progress: Progress::watched(), in_batches }, text)
+    run_to_end(
+        Asked { session, client: client_of(session, method), method, calls, progress: Progress::watched(), in_batches },
+        text,
+    )
 }
 
 fn run_to_end<T: DeserializeOwned>(asked: Asked<'_>, text: impl Fn(&T) -> String) -> Outcome {
@@ -78,6 +98,54 @@ fn run_to_end<T: DeserializeOwned>(asked: Asked<'_>, text: impl Fn(&T) -> String
     })
 }
 
+fn client_of(session: &Session, method: &str) -> Client {
+    if Client::is_of_services(method) { session.client.clone() } else { session.client.rpc() }
+}
+
+/// One operation after the other; the first that fails ends it, and those behind it are not begun.
+pub(crate) fn one_by_one<T: DeserializeOwned>(
+    session: &Session,
+    method: &'static str,
+    calls: Vec<(UnitName, Value)>,
+    text: impl Fn(&T) -> String,
+) -> Outcome {
+    let progress = Progress::watched();
+    let (client, mut results) = (client_of(session, method), vec![]);
+    let mut left: Vec<&UnitName> = calls.iter().map(|(name, _)| name).collect();
+    for (name, params) in &calls {
+        left.retain(|other| *other != name);
+        let raw = session.block_on(async {
+            tokio::select! {
+                raw = progress.call(&client, method, name, params.clone()) => Ok(raw?),
+                _ = tokio::signal::ctrl_c() => Err(Trouble::Interrupted(goes_on(method, &[name.to_string()]))),
+            }
+        });
+        match raw {
+            Ok(raw) if session.json => results.push(raw.get().to_owned()),
+            Ok(raw) => {
+                let report: T = session::read(&raw)?;
+                progress.suspend(|| session.say(&text(&report)))?;
+            }
+            Err(trouble) => {
+                if session.json {
+                    results.push(trouble.to_json().to_string());
+                    session.say_json(&format!("[{}]", results.join(",")))?;
+                }
+                progress.clear();
+                if !left.is_empty() {
+                    let left: Vec<String> = left.iter().map(ToString::to_string).collect();
+                    session.note(&format!("not begun: {}", left.join(", ")));
+                }
+                return Err(trouble);
+            }
+        }
+    }
+    if session.json {
+        session.say_json(&format!("[{}]", results.join(",")))?;
+    }
+    Ok(Exit::Done)
+}
+
 fn begun_text(Begun { operation }: &Begun) -> String {
     let (kind, name) = (operation.kind, &operation.name);
     format!("{kind} of {name} has begun as operation {}; `wharf status {name}` says how it is", operation.id)
@@ -91,6 +159,8 @@ fn goes_on(method: &str, names: &[String]) -> String {
 
 struct Asked<'a> {
     session: &'a Session,
+    /// Of the socket that has the method.
+    client: Client,
     method: &'static str,
     calls: Vec<(UnitName, Value)>,
     progress: Progress,
@@ -104,7 +174,7 @@ impl Asked<'_> {
     async fn run(&self, text: impl Fn(&RawValue) -> Result<(String, Exit), Trouble>) -> Outcome {
         // One name alone is exactly the result; its failure is the verb's.
         if let [(name, params)] = &self.calls[..] {
-            let raw = self.progress.call(&self.session.client, self.method, name, params.clone()).await?;
+            let raw = self.progress.call(&self.client, self.method, name, params.clone()).await?;
             let (text, exit) = text(&raw)?;
             if self.session.json {
                 self.session.say_json(raw.get())?
@@ -148,7 +218,7 @@ impl Asked<'_> {
 
     async fn batch(&self, calls: &[(UnitName, Value)]) -> Vec<Answer> {
         let asked = calls.iter().map(|(_, params)| (self.method.to_owned(), params.clone()));
-        match self.session.client.batch(asked).await {
+        match self.client.batch(asked).await {
             Ok(answers) => answers.into_iter().map(|answer| answer.map_err(ClientFailure::Answered)).collect(),
             // None of them was answered: each says so.
             Err(failure) => vec![Err(failure)],
@@ -156,7 +226,7 @@ impl Asked<'_> {
     }
 
     async fn call(&self, (name, params): &(UnitName, Value)) -> Answer {
-        self.progress.call(&self.session.client, self.method, name, params.clone()).await
+        self.progress.call(&self.client, self.method, name, params.clone()).await
     }
 }
 

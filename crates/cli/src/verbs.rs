@@ -61,6 +61,11 @@ verbs! {
         Delete in delete,
     }
     verbs {
+        Deploy in deploy,
+        Rollback in rollback,
+        Outdated in outdated,
+        Versions in versions,
+        Gc in gc,
         Search in search,
         Info in info,
         Run in run,
@@ -72,6 +77,7 @@ verbs! {
         Graph in graph,
         Events in events,
         Ops in ops,
+        Cancel in cancel,
         Up in up,
         Down in down,
         Daemon in daemon,

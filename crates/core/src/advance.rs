@@ -1,6 +1,6 @@
 //! Making an operation's first step true, and the moves that every path shares: launch, stop, over, death.
 
-use wharf_model::{EndReason, ErrorKind, Exit, Failure, GivenUp, OpOutcome, RunId, UnitName, Want};
+use wharf_model::{EndReason, ErrorKind, Exit, Failure, GivenUp, OpKind, OpOutcome, RunId, UnitName, Want};
 
 use crate::{
     Act, Cause, Core, DeathVerdict, Effects, Life, Notice, Now, Timer, Unit,
@@ -179,10 +179,9 @@ impl Core {
         let Some(op) = unit.op.as_mut() else { return };
         let (unit, id) = (name.clone(), op.id);
         match op.steps.front_mut() {
-            Some(Step::Place { version, reset, build, begun }) => {
+            Some(Step::Place { what, begun }) => {
                 *begun = true;
-                let (version, reset, build) = (version.clone(), *reset, *build);
-                fx.acts.push(Act::Place { unit, op: id, version, reset, build });
+                fx.acts.push(Act::Place { unit, op: id, what: what.clone() });
             }
             Some(Step::Remove { removal, begun }) => {
                 *begun = true;
@@ -409,7 +408,17 @@ impl Core {
         self.gpu_gone(now, name, false, fx);
         let Some(unit) = self.units.get_mut(name) else { return };
         fx.acts.push(Act::Forget { unit: name.clone(), run });
-        let first_start = unit.op.as_ref().is_some_and(|op| op.kind == wharf_model::OpKind::Start);
+        let first_start = unit.op.as_ref().is_some_and(|op| match op.kind {
+            OpKind::Start => true,
+            OpKind::Deploy => matches!(op.was.0, Want::Down | Want::Retired),
+            OpKind::Build
+            | OpKind::Install
+            | OpKind::Stop
+            | OpKind::Restart
+            | OpKind::Delete
+            | OpKind::Upgrade
+            | OpKind::Rollback => false,
+        });
         if asked && first_start {
             // Refused to whoever asked: it does not stay wanted behind their back.
             unit.want = Want::Down;

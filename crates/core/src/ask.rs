@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use wharf_model::{ErrorKind, Failure, OpId, OpKind, OpOutcome, Operation, UnitName, Want};
 
 use crate::{
-    Answer, Ask, Core, Effects, Goal, Life, MAX_WAITING, Now, Record, Ticket, Unit, busy,
+    Act, Answer, Ask, Core, Effects, Goal, Life, MAX_WAITING, Now, Placing, Record, Ticket, Unit, busy,
     unit::{Op, Step},
 };
 
@@ -30,6 +30,8 @@ fn kind(goal: &Goal) -> OpKind {
         Goal::Restart => OpKind::Restart,
         Goal::Delete(_) => OpKind::Delete,
         Goal::Upgrade { .. } => OpKind::Upgrade,
+        Goal::Rollback => OpKind::Rollback,
+        Goal::Deploy { .. } => OpKind::Deploy,
     }
 }
 
@@ -46,8 +48,9 @@ fn admit(unit: &Unit, ask: &Ask) -> Admission {
         }
         (OpKind::Restart, Goal::Restart) | (OpKind::Stop, Goal::Stop { retire: false, .. }) => Admission::Join,
         (OpKind::Start | OpKind::Restart, Goal::Stop { .. } | Goal::Delete(_)) => Admission::Supersede,
-        // A download does not hold up a stop. What it places is found by the next install.
-        (OpKind::Install | OpKind::Build | OpKind::Upgrade, Goal::Stop { .. })
+        // A download does not hold up a stop, nor does a version that is on trial: the one before is stopped instead.
+        (OpKind::Upgrade | OpKind::Rollback | OpKind::Deploy, Goal::Stop { .. }) => Admission::Supersede,
+        (OpKind::Install | OpKind::Build, Goal::Stop { .. })
             if matches!(op.steps.front(), Some(Step::Place { .. })) =>
         {
             Admission::Supersede
@@ -56,6 +59,8 @@ fn admit(unit: &Unit, ask: &Ask) -> Admission {
             OpKind::Install
             | OpKind::Build
             | OpKind::Upgrade
+            | OpKind::Rollback
+            | OpKind::Deploy
             | OpKind::Delete
             | OpKind::Stop
             | OpKind::Start
@@ -91,8 +96,10 @@ impl Core {
             }
             Admission::Supersede => {
                 let verb = kind(&ask.goal);
-                let failure =
+                let meanwhile =
                     Failure::new(ErrorKind::Conflict, format!("{name} was asked to {verb} meanwhile")).about(&name);
+                let failed = unit.op.as_mut().and_then(|op| op.failure.take());
+                let failure = failed.unwrap_or(meanwhile);
                 self.finish(now, &name, OpOutcome::Failed { failure }, fx);
                 self.begin(now, ticket, ask, fx);
             }
@@ -112,10 +119,10 @@ impl Core {
     fn ask_of_stranger(&mut self, now: Now, ticket: Ticket, ask: Ask, fx: &mut Effects) {
         let name = ask.unit.clone();
         let makes = match &ask.goal {
-            Goal::Install { .. } | Goal::Build { .. } => true,
+            Goal::Install { .. } | Goal::Build { .. } | Goal::Deploy { .. } => true,
             Goal::Start { .. } | Goal::Restart => ask.declared.as_ref().is_some_and(|d| !d.needs_install),
             Goal::Delete(removal) => removal.binaries || removal.data,
-            Goal::Stop { .. } | Goal::Upgrade { .. } => false,
+            Goal::Stop { .. } | Goal::Upgrade { .. } | Goal::Rollback => false,
         };
         let already_true = matches!(ask.goal, Goal::Stop { .. } | Goal::Delete(_));
         if makes && (ask.declared.is_some() || already_true) {
@@ -160,11 +167,12 @@ impl Core {
             began_at_ms: now.wall_ms,
             tickets: vec![],
             steps: steps(unit, &ask.goal),
-            fallback: None,
+            was: (before.want, before.held),
             failure: None,
         };
-        if let Goal::Upgrade { .. } = ask.goal {
-            op.fallback = unit.installed.clone();
+        if let Goal::Rollback = ask.goal {
+            unit.swap_versions();
+            unit.on_trial = true;
         }
         let running = unit.operation(&op, None, OpOutcome::Running);
         if ask.wait {
@@ -197,7 +205,7 @@ impl Core {
             }
         }
         // Restart and upgrade bring no parameters: theirs were read before they had to wait, perhaps.
-        let brings = !matches!(ask.goal, Goal::Restart | Goal::Upgrade { .. });
+        let brings = !matches!(ask.goal, Goal::Restart | Goal::Upgrade { .. } | Goal::Rollback);
         if let Some(declared) = ask.declared.as_ref().filter(|d| brings || d.with == unit.with) {
             if let Some(ring) = self.cycle(name, &declared.policy.needs) {
                 return Err(Failure::new(
@@ -212,6 +220,11 @@ impl Core {
         if (starts || matches!(ask.goal, Goal::Upgrade { .. })) && !unit.is_placed() {
             return Err(not_installed(name));
         }
+        if let (Goal::Rollback, None) = (&ask.goal, &unit.previous) {
+            return Err(Failure::new(ErrorKind::Conflict, format!("{name} has no version before the present one"))
+                .hint(format!("see what lies there: wharf versions {}", name.service())));
+        }
+        let starts = starts || matches!(ask.goal, Goal::Deploy { .. });
         if starts && unit.want == Want::Retired {
             return Err(Failure::new(ErrorKind::Conflict, format!("{name} is retired"))
                 .hint(format!("wharf install {name} takes it back into use")));
@@ -241,7 +254,8 @@ impl Core {
                     unit.want = Want::Down;
                 }
             }
-            Goal::Upgrade { .. } => {}
+            // What is deployed is wanted once it is placed.
+            Goal::Upgrade { .. } | Goal::Rollback | Goal::Deploy { .. } => {}
         }
         if starts {
             unit.forced = ask.force;
@@ -264,6 +278,14 @@ impl Core {
     pub(crate) fn finish(&mut self, now: Now, name: &UnitName, outcome: OpOutcome, fx: &mut Effects) {
         let Some(unit) = self.units.get_mut(name) else { return };
         let Some(op) = unit.op.take() else { return };
+        if let Some(Step::Place { begun: true, .. }) = op.steps.front() {
+            fx.acts.push(Act::Abandon { unit: name.clone(), op: op.id });
+        }
+        if std::mem::take(&mut unit.on_trial) && !op.steps.is_empty() {
+            // It was given up before it came to an end.
+            unit.swap_versions();
+            fx.acts.push(Act::Place { unit: name.clone(), op: op.id, what: Placing::Kept });
+        }
         let unit = match op.steps.front() {
             // A stop that was given up: what waited for it to be over looks again.
             Some(Step::Stop { .. }) => {
@@ -287,15 +309,27 @@ impl Core {
         fx.records.push(Record::Op(ended));
     }
 
-    /// The unit's operation cannot be done. An upgrade goes back first, then tells.
+    /// The unit's operation cannot be done. One that changes the version goes back first, then tells.
     pub(crate) fn fail(&mut self, now: Now, name: &UnitName, failure: Failure, fx: &mut Effects) {
         let Some(unit) = self.units.get_mut(name) else { return };
         let Some(op) = unit.op.as_mut() else { return };
         let failure = failure.while_doing(format_args!("{} {name}", op.kind)).about(name);
-        if let Some(old) = op.fallback.take() {
-            op.failure = Some(failure.hint(format!("version {} runs again; wharf logs {name}", old.version)));
-            op.steps = VecDeque::from([Step::Stop { with_dependents: false }, Step::Start { run: None }]);
-            unit.installed = Some(old);
+        if std::mem::take(&mut unit.on_trial) {
+            let again = matches!(op.was, (Want::Up | Want::OnDemand, false));
+            let version = unit.previous.as_ref().map(|old| old.version.clone()).unwrap_or_default();
+            let now_what = if again { "runs again" } else { "is in its place again" };
+            op.failure = Some(failure.hint(format!("version {version} {now_what}; wharf logs {name}")));
+            op.steps = VecDeque::from([
+                Step::Place { what: Placing::Kept, begun: false },
+                Step::Stop { with_dependents: false },
+            ]);
+            if again {
+                op.steps.push_back(Step::Start { run: None });
+            }
+            (unit.want, unit.held) = op.was;
+            // Those of another version.
+            unit.deaths.forgive();
+            unit.swap_versions();
             return;
         }
         let failure = op.failure.take().unwrap_or(failure);
@@ -310,13 +344,15 @@ impl Core {
 fn steps(unit: &Unit, goal: &Goal) -> VecDeque<Step> {
     let start = Step::Start { run: None };
     let stop = Step::Stop { with_dependents: false };
+    let placing = |what| Step::Place { what, begun: false };
+    // What is wanted and fails is tried with the new version, too.
+    let tries = matches!(unit.life, Life::Backoff { .. } | Life::Blocked { .. } | Life::Failed { .. });
+    let runs = unit.is_wanted() && !unit.held && (unit.life.run().is_some() || tries);
     let steps = match goal {
         Goal::Install { version, reset } => {
-            vec![Step::Place { version: version.clone(), reset: *reset, build: false, begun: false }]
+            vec![placing(Placing::Fetched { version: version.clone(), reset: *reset })]
         }
-        Goal::Build { version } => {
-            vec![Step::Place { version: version.clone(), reset: false, build: true, begun: false }]
-        }
+        Goal::Build { version } => vec![placing(Placing::Built { version: version.clone() })],
         // A schedule is only armed: when it runs is the schedule's to say.
         Goal::Start { reset: false } if unit.policy.schedule.is_some() => vec![],
         Goal::Start { reset: false } => vec![start],
@@ -327,16 +363,25 @@ fn steps(unit: &Unit, goal: &Goal) -> VecDeque<Step> {
             vec![Step::Stop { with_dependents: true }, Step::Remove { removal: *removal, begun: false }]
         }
         Goal::Upgrade { version } => {
-            let place = Step::Place { version: version.clone(), reset: false, build: false, begun: false };
-            let runs = unit.is_wanted() && !unit.held && unit.life.run().is_some();
+            let place = placing(Placing::Fetched { version: version.clone(), reset: false });
             if runs { vec![place, stop, start] } else { vec![place] }
+        }
+        Goal::Rollback => {
+            let place = placing(Placing::Kept);
+            if runs { vec![place, stop, start] } else { vec![place] }
+        }
+        Goal::Deploy { version, build: false } => {
+            vec![placing(Placing::Fetched { version: version.clone(), reset: false }), stop, start]
+        }
+        Goal::Deploy { version, build: true } => {
+            vec![placing(Placing::Built { version: version.clone() }), stop, start]
         }
     };
     steps.into()
 }
 
 /// What a start makes wanted.
-fn up(unit: &Unit) -> Want {
+pub(crate) fn up(unit: &Unit) -> Want {
     if unit.policy.on_demand.is_some() { Want::OnDemand } else { Want::Up }
 }
 

@@ -83,6 +83,34 @@ pub enum Goal {
         /// Which; `None`: the known good one.
         version: Option<String>,
     },
+    /// Run the version before, or go forward again.
+    Rollback,
+    /// Place a version and run it, whether it ran before or not; or go back.
+    Deploy {
+        /// Which; `None`: the known good one.
+        version: Option<String>,
+        /// Compile it from source.
+        build: bool,
+    },
+}
+
+/// Whence the version comes that is to be placed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Placing {
+    /// It is fetched.
+    Fetched {
+        /// Which; `None`: the known good one.
+        version: Option<String>,
+        /// Fetch again.
+        reset: bool,
+    },
+    /// It is compiled from source.
+    Built {
+        /// Which; `None`: the known good one.
+        version: Option<String>,
+    },
+    /// It lies there: the one that the unit has by now becomes the service's current one again.
+    Kept,
 }
 
 /// What a delete takes along.
@@ -305,6 +333,8 @@ pub enum Event {
     Ask(Ticket, Ask),
     /// Something has happened.
     Fact(Fact),
+    /// A caller asks that an operation be given up.
+    Cancel(Ticket, OpId),
     /// A caller asks for GPUs, or for what concerns them.
     AskGpu(Ticket, GpuAsk),
     /// Something has happened to GPUs or their users.
@@ -331,12 +361,15 @@ pub enum Act {
         unit: UnitName,
         /// The operation that it is for.
         op: OpId,
-        /// Which version.
-        version: Option<String>,
-        /// Fetch again.
-        reset: bool,
-        /// Compile from source.
-        build: bool,
+        /// What.
+        what: Placing,
+    },
+    /// What is being placed for this operation is not wanted any more. Nothing answers.
+    Abandon {
+        /// The unit.
+        unit: UnitName,
+        /// The operation that it was for.
+        op: OpId,
     },
     /// Make the run. Answered by `Launched` or `NotLaunched`; later by `Exited`, and `Emptied` unless that said empty.
     Launch {

@@ -1,8 +1,10 @@
 //! Facts: what the world says, and what it means for the run that it is about.
 
-use wharf_model::{EndReason, ErrorKind, Exit, Failure, GivenUp, Health, OnExit, Policy, RunId, UnitName, Verdict};
+use wharf_model::{
+    EndReason, ErrorKind, Exit, Failure, GivenUp, Health, OnExit, OpKind, Policy, RunId, UnitName, Verdict,
+};
 
-use crate::{Act, Cause, Core, Effects, Fact, Life, Now, Record, Timer, unit::Step};
+use crate::{Act, Cause, Core, Effects, Fact, Life, Now, Record, Timer, ask::up, unit::Step};
 
 impl Core {
     pub(crate) fn on_fact(&mut self, now: Now, fact: Fact, fx: &mut Effects) {
@@ -134,35 +136,53 @@ impl Core {
         result: Result<Option<wharf_model::Installed>, Failure>,
         fx: &mut Effects,
     ) {
+        self.step_is_true(name);
         let Some(unit) = self.units.get_mut(name) else { return };
         match result {
             Ok(installed) => {
-                self.step_is_true(name);
-                let Some(unit) = self.units.get_mut(name) else { return };
-                if let Some(op) = unit.op.as_mut()
-                    && op.fallback.is_some()
-                    && op.fallback == installed
-                {
+                let deploys = unit.op.as_ref().is_some_and(|op| op.kind == OpKind::Deploy && op.failure.is_none());
+                if deploys && (installed.is_some() || unit.is_placed()) {
+                    (unit.want, unit.held, unit.done) = (up(unit), false, false);
+                }
+                let Some(installed) = installed else {
+                    let starts = unit.op.as_ref().is_some_and(|op| !op.steps.is_empty());
+                    if starts && !unit.is_placed() {
+                        let text = format!("nothing was placed that {name} could be started from");
+                        self.fail(now, name, Failure::new(ErrorKind::InstallFailed, text), fx);
+                        self.forget_if_it_never_was(now, name, fx);
+                    }
+                    return;
+                };
+                let Some(op) = unit.op.as_mut() else { return };
+                if unit.installed.as_ref() != Some(&installed) {
+                    unit.previous = unit.installed.replace(installed);
+                    unit.on_trial = op.kind.changes_version() && !op.steps.is_empty() && unit.previous.is_some();
+                } else if op.kind == OpKind::Upgrade && !unit.on_trial && op.failure.is_none() {
                     // Nothing newer: what runs goes on running.
                     op.steps.clear();
                 }
-                if installed.is_some() {
-                    unit.installed = installed;
-                }
             }
+            // On its way back it needs nothing of the store but what it ran from before.
+            Err(_) if unit.op.as_ref().is_some_and(|op| op.failure.is_some()) => {}
             Err(failure) => {
-                if let Some(op) = unit.op.as_mut() {
-                    op.fallback = None;
-                }
                 self.fail(now, name, failure, fx);
-                let never_was = self.units.get(name).is_some_and(|u| {
-                    u.installed.is_none() && u.needs_install && matches!(u.life, Life::Idle) && u.waiting.is_empty()
-                });
-                if never_was {
-                    self.drop_unit(now, name, fx);
-                    fx.records.push(Record::Gone(name.clone()));
-                }
+                self.forget_if_it_never_was(now, name, fx);
             }
+        }
+    }
+
+    /// A unit that was to be placed for the first time, and was not, is none.
+    pub(crate) fn forget_if_it_never_was(&mut self, now: Now, name: &UnitName, fx: &mut Effects) {
+        let never_was = self.units.get(name).is_some_and(|u| {
+            u.installed.is_none()
+                && u.needs_install
+                && matches!(u.life, Life::Idle)
+                && u.waiting.is_empty()
+                && u.op.is_none()
+        });
+        if never_was {
+            self.drop_unit(now, name, fx);
+            fx.records.push(Record::Gone(name.clone()));
         }
     }
 

@@ -21,6 +21,7 @@ mod adopt;
 mod advance;
 pub mod arbiter;
 mod ask;
+mod cancel;
 mod deadline;
 mod deaths;
 mod event;
@@ -42,8 +43,8 @@ use wharf_model::{ErrorKind, Failure, OpId, OpOutcome, Operation, RunId, UnitNam
 pub use deadline::Timer;
 pub use deaths::{Deaths, Verdict as DeathVerdict};
 pub use event::{
-    Act, Answer, Ask, Declared, Effects, Event, Fact, FoundRun, Goal, News, Notice, Now, Record, Removal, Ticket,
-    Wishes,
+    Act, Answer, Ask, Declared, Effects, Event, Fact, FoundRun, Goal, News, Notice, Now, Placing, Record, Removal,
+    Ticket, Wishes,
 };
 pub use gpu::{GpuAsk, GpuFact};
 pub use life::{Cause, Life};
@@ -85,14 +86,28 @@ impl Core {
             core.index_needs(&unit.name, &[], &unit.policy.needs);
             core.units.insert(unit.name.clone(), unit);
         }
+        let on_trial: BTreeSet<UnitName> = core
+            .units
+            .values()
+            .filter(|unit| unit.last_saved.as_ref().is_some_and(|s| s.on_trial))
+            .map(|u| u.name.clone())
+            .collect();
         for mut op in ops {
-            if op.outcome == OpOutcome::Running {
+            let running = op.outcome == OpOutcome::Running;
+            let Some(unit) = core.units.get_mut(&op.name) else {
+                if running {
+                    fx.records.push(Record::Op(Operation { outcome: OpOutcome::Interrupted, ..op }));
+                }
+                continue;
+            };
+            if running && on_trial.contains(&op.name) && unit.resume(&op) {
+                continue;
+            }
+            if running {
                 op.outcome = OpOutcome::Interrupted;
                 fx.records.push(Record::Op(op.clone()));
             }
-            if let Some(unit) = core.units.get_mut(&op.name) {
-                unit.remember(op);
-            }
+            unit.remember(op);
         }
         (core, fx)
     }
@@ -103,6 +118,7 @@ impl Core {
         match event {
             Event::Ask(ticket, ask) => self.on_ask(now, ticket, ask, &mut fx),
             Event::Fact(fact) => self.on_fact(now, fact, &mut fx),
+            Event::Cancel(ticket, op) => self.cancel(now, ticket, op, &mut fx),
             Event::AskGpu(ticket, ask) => self.on_gpu_ask(now, ticket, ask, &mut fx),
             Event::Gpu(fact) => self.on_gpu_fact(now, fact, &mut fx),
             Event::Deadline => self.on_deadline(now, &mut fx),

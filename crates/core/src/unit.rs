@@ -12,15 +12,16 @@ use wharf_model::{
     UnitName, Verdict, Want,
 };
 
-use crate::{Cause, Deaths, Declared, Life, OPS_KEPT, Removal, Ticket, Timer, Wishes, event::Ask};
+use crate::{
+    Cause, Deaths, Declared, Life, OPS_KEPT, Removal, Ticket, Timer, Wishes,
+    event::{Ask, Placing},
+};
 
 /// One thing to be made true.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Step {
     Place {
-        version: Option<String>,
-        reset: bool,
-        build: bool,
+        what: Placing,
         begun: bool,
     },
     /// `with_dependents`: those that need it are stopped first.
@@ -44,8 +45,9 @@ pub(crate) struct Op {
     pub began_at_ms: i64,
     pub tickets: Vec<Ticket>,
     pub steps: VecDeque<Step>,
-    /// An upgrade that fails goes back to this, then tells why.
-    pub fallback: Option<Installed>,
+    /// What was wanted before it, and whether it was held. An upgrade that fails goes back to that, too.
+    pub was: (Want, bool),
+    /// What is told when all is as it was before.
     pub failure: Option<Failure>,
 }
 
@@ -77,6 +79,10 @@ pub struct Unit {
     pub life: Life,
     /// What is placed.
     pub installed: Option<Installed>,
+    /// The version that it had before.
+    pub previous: Option<Installed>,
+    /// An operation is putting its version to the test: where it does not get ready, `previous` comes back.
+    pub on_trial: bool,
     /// Something must be placed before it can start.
     pub needs_install: bool,
     /// Its parameters.
@@ -160,6 +166,10 @@ pub struct Saved {
     pub run: Option<RunId>,
     pub reason: Option<Failure>,
     pub installed: Option<Installed>,
+    #[serde(default)]
+    pub previous: Option<Installed>,
+    #[serde(default)]
+    pub on_trial: bool,
     pub needs_install: bool,
     pub with: Arc<Value>,
     pub policy: Arc<Policy>,
@@ -192,6 +202,8 @@ impl Unit {
             held: false,
             life: Life::Idle,
             installed: None,
+            previous: None,
+            on_trial: false,
             needs_install: true,
             with: Arc::new(Value::Null),
             policy: Arc::default(),
@@ -262,6 +274,7 @@ impl Unit {
         unit.want = saved.want;
         unit.life = life;
         unit.installed = saved.installed.clone();
+        unit.previous = saved.previous.clone();
         unit.needs_install = saved.needs_install;
         unit.with = saved.with.clone();
         unit.policy = saved.policy.clone();
@@ -314,6 +327,8 @@ impl Unit {
             run: self.life.run(),
             reason,
             installed: self.installed.clone(),
+            previous: self.previous.clone(),
+            on_trial: self.on_trial,
             needs_install: self.needs_install,
             with: self.with.clone(),
             policy: self.policy.clone(),
@@ -452,6 +467,23 @@ impl Unit {
         }
     }
 
+    /// The version before and the present one change places.
+    pub(crate) fn swap_versions(&mut self) {
+        std::mem::swap(&mut self.installed, &mut self.previous);
+    }
+
+    /// An operation that an earlier daemon had begun goes on: the version that it brought is put to the test once more,
+    /// from the start, since nobody knows of which version the run is that was found.
+    pub(crate) fn resume(&mut self, op: &Operation) -> bool {
+        self.on_trial = op.kind.changes_version() && self.previous.is_some() && self.is_wanted();
+        if self.on_trial {
+            let steps = VecDeque::from([Step::Stop { with_dependents: false }, Step::Start { run: None }]);
+            let (id, kind, began_at_ms, was) = (op.id, op.kind, op.began_at_ms, (self.want, self.held));
+            self.op = Some(Op { id, kind, began_at_ms, tickets: vec![], steps, was, failure: None });
+        }
+        self.on_trial
+    }
+
     pub(crate) fn take_over(&mut self, declared: &Declared) {
         self.with = declared.with.clone();
         self.policy = declared.policy.clone();
@@ -498,6 +530,9 @@ impl Unit {
         }
         if !self.waiting.is_empty() && self.op.is_none() && !matches!(self.life, Life::Unknown { .. }) {
             return Err("asks wait behind nothing");
+        }
+        if self.on_trial && !self.op.as_ref().is_some_and(|op| op.kind.changes_version()) {
+            return Err("its version is on trial, and nothing will come of that");
         }
         if matches!(self.life, Life::Starting { .. } | Life::Up { .. }) && !self.is_placed() {
             return Err("it runs and is not installed");

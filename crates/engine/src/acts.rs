@@ -9,7 +9,7 @@ use std::{
 };
 
 use futures_util::FutureExt;
-use wharf_core::{Act, Effects, Fact, FoundRun, Life, Removal, Saved, Unit, arbiter::Change};
+use wharf_core::{Act, Effects, Fact, FoundRun, Life, Placing, Removal, Saved, Unit, arbiter::Change};
 use wharf_model::{ErrorKind, Exit, Failure, Health, Installed, Phase, RunId, Signal, UnitName};
 use wharf_runtime::{
     Credentials,
@@ -17,7 +17,7 @@ use wharf_runtime::{
     logs::{Query, UnitLog},
     ports,
 };
-use wharf_services::{Context, Wanted};
+use wharf_services::{Context, Service, Wanted};
 
 use crate::{clear, defer, engine::Shared, fit, gpus, hearing, strangers};
 
@@ -40,6 +40,7 @@ const LAST_WORD_CHARS: usize = 500;
 pub fn unit_of(act: &Act) -> &UnitName {
     match act {
         Act::Place { unit, .. }
+        | Act::Abandon { unit, .. }
         | Act::Launch { unit, .. }
         | Act::Probe { unit, .. }
         | Act::Terminate { unit, .. }
@@ -63,7 +64,7 @@ fn run_of(act: &Act) -> Option<RunId> {
         | Act::PostStart { run, .. }
         | Act::Change { run, .. }
         | Act::Forget { run, .. } => Some(*run),
-        Act::Place { .. } | Act::Remove { .. } => None,
+        Act::Place { .. } | Act::Abandon { .. } | Act::Remove { .. } => None,
     }
 }
 
@@ -74,6 +75,7 @@ pub fn boot(shared: &Arc<Shared>, first: &Effects, mut left_over: Vec<(UnitName,
         Act::Look { unit, run } => Some((unit.clone(), *run)),
         // A core that was just restored asks for nothing else.
         Act::Place { .. }
+        | Act::Abandon { .. }
         | Act::Launch { .. }
         | Act::Probe { .. }
         | Act::Terminate { .. }
@@ -136,14 +138,20 @@ pub fn begin(shared: &Arc<Shared>, act: Act, unit: Option<&Unit>) {
     let tasks = shared.tasks.clone();
     let shared = shared.clone();
     match act {
-        Act::Place { unit: name, op, version, reset, build } => {
+        Act::Place { unit: name, op, what } => {
             let Some(cx) = cx else { return };
-            tasks.spawn(async move {
-                let want = Wanted { version, reset, ..Wanted::default() };
-                let result = unbroken(&name, place(&shared, &cx, &want, build)).await;
-                shared.tell(Fact::Placed { unit: name, op, result });
+            let placing = shared.clone();
+            shared.placing(op, || {
+                tasks.spawn(async move {
+                    let shared = placing;
+                    let result = unbroken(&name, place(&shared, &cx, what)).await;
+                    shared.tell(Fact::Placed { unit: name, op, result });
+                    shared.not_placing(op);
+                })
             });
         }
+        // Dropped where it waits: its tools are ended, and its staging folder goes.
+        Act::Abandon { op, .. } => shared.not_placing(op).into_iter().for_each(|task| task.abort()),
         Act::Launch { run, .. } => {
             let (Some(unit), Some(cx)) = (unit.cloned(), cx) else { return };
             tasks.spawn(async move { launch(&shared, unit, cx, run).await });
@@ -219,18 +227,38 @@ pub async fn unbroken<T>(unit: &UnitName, deed: impl Future<Output = Result<T, F
     })
 }
 
-async fn place(shared: &Shared, cx: &Context, want: &Wanted, build: bool) -> Result<Option<Installed>, Failure> {
+async fn place(shared: &Shared, cx: &Context, what: Placing) -> Result<Option<Installed>, Failure> {
+    let want = match what {
+        Placing::Kept => return put_back(shared, cx).await,
+        Placing::Built { version } => {
+            let want = Wanted { version, ..Wanted::default() };
+            let service = ready_to_place(shared, cx).await?;
+            return service.build(cx, &want).await.map(|built| built.installed);
+        }
+        Placing::Fetched { version, reset } => Wanted { version, reset, ..Wanted::default() },
+    };
+    let service = ready_to_place(shared, cx).await?;
+    if !service.needs_install() {
+        // Nothing to place, but what it needs must be there.
+        return service.install(cx, &want).await.map(|_| None);
+    }
+    service.install(cx, &want).await.map(Some)
+}
+
+async fn ready_to_place(shared: &Shared, cx: &Context) -> Result<Arc<dyn Service>, Failure> {
     let service = shared.service(&cx.unit).map_err(|_| not_known(&cx.unit))?.clone();
     fit::machine(shared, cx).await?;
     shared.layout.create_unit(&cx.unit)?;
-    if build {
-        return service.build(cx, want).await.map(|built| built.installed);
-    }
-    if !service.needs_install() {
-        // Nothing to place, but what it needs must be there.
-        return service.install(cx, want).await.map(|_| None);
-    }
-    service.install(cx, want).await.map(Some)
+    Ok(service)
+}
+
+/// The version that the unit has is what the store's links lead to.
+async fn put_back(shared: &Shared, cx: &Context) -> Result<Option<Installed>, Failure> {
+    let Some(installed) = cx.installed.clone() else { return Ok(None) };
+    let (store, chosen) = (shared.hands.store().clone(), installed.clone());
+    let done = tokio::task::spawn_blocking(move || store.make_current(&chosen)).await;
+    done.map_err(|e| Failure::new(ErrorKind::Internal, e.to_string()))??;
+    Ok(Some(installed))
 }
 
 /// Port preflight, the unit's folders, then the service's own start.

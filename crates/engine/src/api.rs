@@ -26,7 +26,7 @@ impl Engine {
     }
 
     /// What takes new room on the disk is refused while the reserve is gone.
-    async fn with_room(&self, name: &UnitName, verb: &str) -> Answer<()> {
+    pub(crate) async fn with_room(&self, name: &UnitName, verb: &str) -> Answer<()> {
         if self.room().await {
             return Ok(());
         }
@@ -39,7 +39,7 @@ impl Engine {
     }
 
     /// Asks, tells the caller how far it is where it listens, and waits.
-    async fn operate(&self, caller: &Caller, ask: Ask) -> Answer<Operation> {
+    pub(crate) async fn operate(&self, caller: &Caller, ask: Ask) -> Answer<Operation> {
         let Some(stream) = caller.stream.clone() else { return self.ask(ask).await };
         let name = ask.unit.clone();
         let mut progress = self.shared.progress.subscribe();
@@ -63,7 +63,7 @@ impl Engine {
     }
 
     /// The unit after an operation; a delete may have followed it already.
-    fn after(&self, name: &UnitName) -> Answer<Arc<Unit>> {
+    pub(crate) fn after(&self, name: &UnitName) -> Answer<Arc<Unit>> {
         self.unit(name)
             .ok_or_else(|| Failure::new(ErrorKind::Conflict, format!("{name} was deleted meanwhile")).about(name))
     }
@@ -216,10 +216,8 @@ impl ServiceApi for Engine {
         let service = self.service(&p.name)?;
         let with = self.with_manifest(&p.name, &*service, p.with).await?;
         let declared = Some(self.declare(&p.name, &*service, with, p.policy)?);
-        if p.mode == Mode::Source && service.facts().build.is_none() {
-            return Err(Failure::new(ErrorKind::InstallFailed, format!("{} cannot be built from source", p.name))
-                .hint(format!("wharf install {} --mode download", p.name))
-                .about(&p.name));
+        if p.mode == Mode::Source {
+            self.can_be_built(&p.name)?;
         }
         self.with_room(&p.name, "install").await?;
         if let Some(declared) = &declared {
@@ -367,16 +365,14 @@ impl ServiceApi for Engine {
         let declared = Some(self.declare(&p.name, &*service, None, None)?);
         self.with_room(&p.name, "upgrade").await?;
         let began = Instant::now();
-        let version =
-            |unit: &Option<Arc<Unit>>| unit.as_ref().and_then(|u| Some(u.installed.as_ref()?.version.clone()));
-        let from = version(&self.unit(&p.name));
+        let from = self.version_of(&p.name);
         let goal = Goal::Upgrade { version: p.version };
         let operation =
             self.operate(caller, Ask { unit: p.name.clone(), goal, declared, wait: p.wait, force: false }).await?;
         if !p.wait {
             return Ok(Outcome::Begun(Begun { operation }));
         }
-        let to = version(&self.unit(&p.name));
+        let to = self.version_of(&p.name);
         let changed = from != to;
         Ok(Outcome::Done(UpgradeReport { name: p.name, from, to, changed, duration_ms: millis(began) }))
     }

@@ -24,7 +24,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json, value::RawValue};
 use sha2::{Digest, Sha256};
 use wharf_api::{Caller, Class, Follow, Methods, WatchParams, failure_of};
-use wharf_model::{Phase, RunId, UnitName};
+use wharf_model::{ErrorKind, Phase, RunId, UnitName};
 
 use crate::{
     engine::{Engine, Shared},
@@ -243,6 +243,26 @@ impl Drop for Open {
     }
 }
 
+impl Audited {
+    /// The call, once more where a name was not known while executables were still being asked for theirs: nothing
+    /// was done then.
+    async fn asked(
+        &self,
+        caller: &Caller,
+        method: &str,
+        params: Option<&RawValue>,
+    ) -> Result<Box<RawValue>, ErrorObjectOwned> {
+        let was_complete = self.shared.catalogue.is_complete();
+        let result = self.methods.call(caller, method, params).await;
+        let unknown = result.as_ref().is_err_and(|error| failure_of(error).kind == ErrorKind::NotFound);
+        if was_complete || !unknown {
+            return result;
+        }
+        self.shared.catalogue.complete().await;
+        self.methods.call(caller, method, params).await
+    }
+}
+
 #[async_trait]
 impl Methods for Audited {
     async fn call(
@@ -253,12 +273,10 @@ impl Methods for Audited {
     ) -> Result<Box<RawValue>, ErrorObjectOwned> {
         match self.methods.class(method) {
             // What is not known does nothing.
-            Some(Class::Read | Class::Logs) | None => {
-                redaction::outcome(self.methods.call(caller, method, params).await)
-            }
+            Some(Class::Read | Class::Logs) | None => redaction::outcome(self.asked(caller, method, params).await),
             Some(Class::Control | Class::Install) => {
                 let mut open = self.begin(caller, method, params);
-                let result = redaction::outcome(self.methods.call(caller, method, params).await);
+                let result = redaction::outcome(self.asked(caller, method, params).await);
                 open.outcome = Some(match &result {
                     Ok(_) => json!({ "outcome": "ok" }),
                     Err(error) => {

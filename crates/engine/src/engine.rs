@@ -15,9 +15,10 @@ use arc_swap::ArcSwap;
 use tokio::{
     runtime::Handle,
     sync::{Notify, broadcast, oneshot, watch},
+    task::JoinHandle,
 };
 use wharf_core::{Ask, Core, GpuAsk, Record, Saved, Unit, arbiter::Arbiter};
-use wharf_model::{ErrorKind, Failure, LeaseId, Operation, Phase, Progress, RunId, UnitName};
+use wharf_model::{ErrorKind, Failure, LeaseId, OpId, Operation, Phase, Progress, RunId, UnitName};
 use wharf_runtime::{
     Layout, RealHands,
     gpu::{Eye, Ground},
@@ -76,6 +77,8 @@ pub struct Shared {
     /// Starts that have made no run yet: a stop cancels them. A lock, since acts are tasks of their
     /// own; it is held for a look-up and never across a wait.
     pub launching: Mutex<BTreeMap<RunId, oneshot::Sender<()>>>,
+    /// Installs that are at work: a cancelled one ends. A lock for the same reason.
+    pub placing: Mutex<BTreeMap<OpId, JoinHandle<()>>>,
     pub doorman: doorman::Doorman,
     pub ports: port::Desk,
     pub clearing: clearing::Clearing,
@@ -111,6 +114,17 @@ impl Shared {
     /// A start has ended, or is not wanted any more: the sender's end says so.
     pub fn not_launching(&self, run: RunId) {
         self.launching.lock().unwrap_or_else(PoisonError::into_inner).remove(&run);
+    }
+
+    /// An install begins. Its task is known before it can end.
+    pub fn placing(&self, op: OpId, begin: impl FnOnce() -> JoinHandle<()>) {
+        let mut placing = self.placing.lock().unwrap_or_else(PoisonError::into_inner);
+        placing.insert(op, begin());
+    }
+
+    /// An install has ended, or is not wanted any more.
+    pub fn not_placing(&self, op: OpId) -> Option<JoinHandle<()>> {
+        self.placing.lock().unwrap_or_else(PoisonError::into_inner).remove(&op)
     }
 
     /// The service of a unit.
@@ -252,6 +266,7 @@ impl Engine {
             audit,
             tasks: Handle::current(),
             launching: Mutex::default(),
+            placing: Mutex::default(),
             doorman: doorman::Doorman::default(),
             ports,
             clearing: clearing::Clearing::default(),
@@ -310,6 +325,14 @@ impl Engine {
         let (caller, answer) = oneshot::channel();
         let gone = || Failure::new(ErrorKind::Internal, "the daemon is ending").hint("wharf up starts it again");
         self.shared.mail.send(Mail::Ask(Box::new(ask), caller)).map_err(|_| gone())?;
+        answer.await.map_err(|_| gone())?
+    }
+
+    /// Has an operation given up, and waits for the answer.
+    pub(crate) async fn cancel(&self, op: OpId) -> Result<Operation, Failure> {
+        let (caller, answer) = oneshot::channel();
+        let gone = || Failure::new(ErrorKind::Internal, "the daemon is ending").hint("wharf up starts it again");
+        self.shared.mail.send(Mail::Cancel(op, caller)).map_err(|_| gone())?;
         answer.await.map_err(|_| gone())?
     }
 

@@ -94,6 +94,11 @@ impl Offer {
         &self.folder
     }
 
+    /// Whether every file was asked that no earlier daemon has heard.
+    pub fn is_complete(&self) -> bool {
+        *self.is_complete.borrow()
+    }
+
     /// Until every file that no earlier daemon has heard was asked.
     pub async fn complete(&self) {
         // A sender that is gone ends it, too: then the daemon ends.

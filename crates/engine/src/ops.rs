@@ -14,7 +14,7 @@ use std::{
 };
 
 use serde::Deserialize;
-use wharf_api::{Caller, OpList, OpListParams, rpc::op::OpApi};
+use wharf_api::{OpList, OpListParams};
 use wharf_model::{ErrorKind, Failure, OpOutcome, Operation, UnitName};
 
 use crate::{engine::Engine, jsonl::Lines};
@@ -111,9 +111,9 @@ fn missing<'a>(lines: &Lines, journal: &'a [Operation]) -> Vec<&'a Operation> {
     journal.iter().filter(is_missing).collect()
 }
 
-#[async_trait::async_trait]
-impl OpApi for Engine {
-    async fn op_list(&self, _: &Caller, p: OpListParams) -> Result<OpList, Failure> {
+impl Engine {
+    /// Operations, the newest first.
+    pub(crate) async fn listed(&self, p: OpListParams) -> Result<OpList, Failure> {
         let most = p.limit.unwrap_or(LIMIT).clamp(1, MOST_LIMIT) as usize;
         let world = self.world().clone();
         let units = world.values().filter(|unit| p.unit.as_ref().is_none_or(|name| unit.name == *name));

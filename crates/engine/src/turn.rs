@@ -12,7 +12,7 @@ use std::{
 
 use tokio::sync::oneshot;
 use wharf_core::{Act, Answer, Ask, Core, Effects, Event, Fact, GpuAsk, GpuFact, Notice, Now, Ticket, Unit};
-use wharf_model::{Failure, LeaseId, Operation, Phase, UnitName};
+use wharf_model::{Failure, LeaseId, OpId, Operation, Phase, UnitName};
 
 use crate::{acts, bus, engine::Shared, gpus, news, redaction, store::Store};
 
@@ -23,6 +23,8 @@ const BATCH: usize = 256;
 pub enum Mail {
     /// A caller asks, and waits at the other end.
     Ask(Box<Ask>, oneshot::Sender<Result<Operation, Failure>>),
+    /// A caller wants an operation given up, and waits at the other end.
+    Cancel(OpId, oneshot::Sender<Result<Operation, Failure>>),
     /// A caller asks for GPUs, and waits at the other end.
     AskGpu(Box<GpuAsk>, oneshot::Sender<Result<LeaseId, Failure>>),
     /// Something has happened to GPUs or those who use them.
@@ -128,6 +130,12 @@ impl Turn {
                 let ticket = Ticket(self.next_ticket);
                 self.callers.insert(ticket, caller);
                 Read::Event(Box::new(Event::Ask(ticket, *ask)))
+            }
+            Mail::Cancel(op, caller) => {
+                self.next_ticket += 1;
+                let ticket = Ticket(self.next_ticket);
+                self.callers.insert(ticket, caller);
+                Read::Event(Box::new(Event::Cancel(ticket, op)))
             }
             Mail::AskGpu(ask, caller) => {
                 self.next_ticket += 1;

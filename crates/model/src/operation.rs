@@ -25,9 +25,21 @@ pub enum OpKind {
     Delete,
     /// Place a newer version and run it, or go back.
     Upgrade,
+    /// Run the version before, or go forward again.
+    Rollback,
+    /// Place, run and check: a new version from nothing to ready, or back.
+    Deploy,
 }
 
 impl OpKind {
+    /// Whether it puts another version in the place of the present one, and takes that back if it does not get ready.
+    pub const fn changes_version(self) -> bool {
+        match self {
+            Self::Upgrade | Self::Rollback | Self::Deploy => true,
+            Self::Build | Self::Install | Self::Start | Self::Stop | Self::Restart | Self::Delete => false,
+        }
+    }
+
     /// The verb, as in `could not start redis`.
     pub const fn verb(self) -> &'static str {
         match self {
@@ -38,6 +50,8 @@ impl OpKind {
             Self::Restart => "restart",
             Self::Delete => "delete",
             Self::Upgrade => "upgrade",
+            Self::Rollback => "roll back",
+            Self::Deploy => "deploy",
         }
     }
 }

@@ -30,7 +30,7 @@ use crate::{
     docker::{self, Docker},
     environment::{self, Base},
     executables, gpu,
-    install::{self, Placer, Say},
+    install::{self, LookedUp, Placer, Say, Store},
     launch::{Launcher, LiveRun, RunAs, RunPlan},
     layout::Layout,
     notify::{Ear, Socket},
@@ -159,9 +159,14 @@ impl RealHands {
         lacking.map_or(Ok(()), |failure| Err(failure.about(&cx.unit)))
     }
 
-    /// The version that a plan would place now: whether what is placed is the newest is for others to say.
-    pub async fn newest(&self, plan: &InstallPlan) -> Result<String, Failure> {
-        self.placer.newest(plan).await
+    /// What a plan would place now: whether what is placed is the newest is for others to say.
+    pub async fn look_up(&self, plan: &InstallPlan) -> Result<LookedUp, Failure> {
+        self.placer.look_up(plan).await
+    }
+
+    /// Everything that is placed.
+    pub fn store(&self) -> &Store {
+        self.placer.store()
     }
 
     /// The folders.

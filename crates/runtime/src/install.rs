@@ -45,7 +45,7 @@ pub use archive::unpack;
 pub use fault::FAULT_POINTS;
 pub(crate) use receipt::verify;
 pub use receipt::{Origin, Program, Receipt};
-pub use store::{Garbage, Kept, Store};
+pub use store::{Garbage, Kept, Store, bytes_below};
 
 use crate::{
     account::Account,
@@ -78,6 +78,15 @@ pub(crate) struct Placer {
     busy: Arc<Mutex<HashMap<String, Arc<Mutex<()>>>>>,
     // apt's own locks are switched off, because they need root.
     apt: Arc<Mutex<()>>,
+}
+
+/// What a plan would place now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LookedUp {
+    /// The version; empty where nobody can say before it is built.
+    pub version: String,
+    /// It lies there already.
+    pub placed: Option<Installed>,
 }
 
 /// One plan on its way.
@@ -160,14 +169,22 @@ impl Placer {
         checked.map_err(|e| Failure::new(ErrorKind::Internal, e.to_string()))?
     }
 
-    /// The version that a plan would place now, for people: the candidate, the latest release, the newest commit.
-    pub async fn newest(&self, plan: &InstallPlan) -> Result<String, Failure> {
+    /// What a plan would place now, for people: the candidate, the latest release, the newest commit; and whether it
+    /// lies there. Nothing is placed.
+    pub async fn look_up(&self, plan: &InstallPlan) -> Result<LookedUp, Failure> {
+        let plan = match &plan.source {
+            Source::Npm(npm) => &with_node(plan, npm),
+            _ => plan,
+        };
         let say = |_| ();
         let staging = Staging::make(self.store.root(), &plan.service)?;
         let sources_file = self.layout.sources_file();
         let job = self.job(plan, &staging, &sources_file, &say);
         let _apt = if matches!(plan.source, Source::Debian { .. }) { Some(self.apt.lock().await) } else { None };
-        Ok(match (choose(&job).await?, &plan.source) {
+        let chosen = choose(&job).await?;
+        let mark = chosen.mark();
+        let placed = mark.and_then(|mark| place::find(&self.store, &plan.service, &place::key(plan, &mark)));
+        let version = match (chosen, &plan.source) {
             (Chosen::Debian(chosen), Source::Debian { packages }) => {
                 chosen.version(packages.first().map_or("", String::as_str))
             }
@@ -179,7 +196,13 @@ impl Placer {
             (Chosen::Planned | Chosen::Changing | Chosen::File(_) | Chosen::Debian(_), source) => {
                 source.version().unwrap_or_default()
             }
-        })
+        };
+        Ok(LookedUp { version, placed })
+    }
+
+    /// Everything that is placed.
+    pub fn store(&self) -> &Store {
+        &self.store
     }
 
     /// Does what the plan says; answers at once where the same lies there.

@@ -34,5 +34,5 @@ mod which;
 pub use account::Account;
 pub use credentials::{Credentials, Reference};
 pub use hands::RealHands;
-pub use install::{FAULT_POINTS, Garbage, Kept, Origin, Program, Receipt, Store, unpack};
+pub use install::{FAULT_POINTS, Garbage, Kept, LookedUp, Origin, Program, Receipt, Store, bytes_below, unpack};
 pub use layout::Layout;

@@ -184,6 +184,12 @@ impl Context {
         }
     }
 
+    /// The same with other hands.
+    #[must_use]
+    pub fn with_hands(self, hands: Arc<dyn Hands>) -> Self {
+        Self { hands, ..self }
+    }
+
     /// What acts.
     pub fn hands(&self) -> &dyn Hands {
         &*self.hands

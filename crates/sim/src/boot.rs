@@ -34,6 +34,7 @@ impl World {
             .filter_map(|(_, act)| match act {
                 Act::Launch { unit, run } => Some((unit, run)),
                 Act::Place { .. }
+                | Act::Abandon { .. }
                 | Act::Probe { .. }
                 | Act::Terminate { .. }
                 | Act::Kill { .. }
@@ -143,6 +144,7 @@ fn looked_at(act: Act) -> Option<(UnitName, RunId)> {
     match act {
         Act::Look { unit, run } => Some((unit, run)),
         Act::Place { .. }
+        | Act::Abandon { .. }
         | Act::Launch { .. }
         | Act::Probe { .. }
         | Act::Terminate { .. }

@@ -1,6 +1,6 @@
 //! How often each thing was seen: what a simulation never meets it does not try.
 
-use wharf_core::{Act, Ask, Cause, Fact, FoundRun, Goal, Life, News, Unit};
+use wharf_core::{Act, Ask, Cause, Fact, FoundRun, Goal, Life, News, Placing, Unit};
 use wharf_model::{EndReason, GivenUp, OpKind, Phase};
 
 use crate::deed::Deed;
@@ -20,9 +20,10 @@ macro_rules! cases {
 
 cases! {
     AskInstall AskBuild AskStart AskStartAnew AskStop AskStopForNow AskRetire AskRestart AskDelete AskUpgrade
-    OpBuild OpInstall OpStart OpStop OpRestart OpDelete OpUpgrade
+    AskRollback AskDeploy AskCancel
+    OpBuild OpInstall OpStart OpStop OpRestart OpDelete OpUpgrade OpRollback OpDeploy OnTrial WentBack
     AnsweredDone AnsweredBegun AnsweredFailed
-    ActPlace ActLaunch ActProbe ActTerminate ActKill ActLook ActPostStart ActChange ActForget ActRemove
+    ActPlace ActPlaceKept ActAbandon ActLaunch ActProbe ActTerminate ActKill ActLook ActPostStart ActChange ActForget ActRemove
     FactPlaced FactLaunched FactNotLaunched FactProbed FactExited FactLearned FactNotified FactLogFault FactUsed
     FactUnused FactScheduled FactDue FactEmptied FactFound FactChanged FactRemoved FactBooted
     NewsReady NewsStopping NewsStatus NewsAlive NewsTrigger NewsWatchdogPeriod NewsExtend NewsMainPid
@@ -123,7 +124,9 @@ impl Counts {
     /// An act.
     pub fn act(&mut self, act: &Act) {
         self.saw(match act {
+            Act::Place { what: Placing::Kept, .. } => Seen::ActPlaceKept,
             Act::Place { .. } => Seen::ActPlace,
+            Act::Abandon { .. } => Seen::ActAbandon,
             Act::Launch { .. } => Seen::ActLaunch,
             Act::Probe { .. } => Seen::ActProbe,
             Act::Terminate { .. } => Seen::ActTerminate,
@@ -149,6 +152,8 @@ impl Counts {
             Goal::Restart => Seen::AskRestart,
             Goal::Delete(_) => Seen::AskDelete,
             Goal::Upgrade { .. } => Seen::AskUpgrade,
+            Goal::Rollback => Seen::AskRollback,
+            Goal::Deploy { .. } => Seen::AskDeploy,
         });
     }
 
@@ -162,6 +167,8 @@ impl Counts {
             OpKind::Restart => Seen::OpRestart,
             OpKind::Delete => Seen::OpDelete,
             OpKind::Upgrade => Seen::OpUpgrade,
+            OpKind::Rollback => Seen::OpRollback,
+            OpKind::Deploy => Seen::OpDeploy,
         });
     }
 
@@ -234,6 +241,7 @@ impl Counts {
             Deed::Port { taken: true, .. } => self.saw(Seen::PortTaken),
             Deed::Calm => self.saw(Seen::Calm),
             Deed::Ask(_)
+            | Deed::Cancel { .. }
             | Deed::Answer { .. }
             | Deed::Tell { .. }
             | Deed::Ends { .. }

@@ -13,6 +13,11 @@ use wharf_model::{ErrorKind, Exit, UnitName};
 pub enum Deed {
     /// A caller asks.
     Ask(Box<Ask>),
+    /// A caller cancels what is being done on the unit.
+    Cancel {
+        /// The unit.
+        unit: UnitName,
+    },
     /// The oldest act of this kind that is under way for the unit ends like this.
     Answer {
         /// The unit.

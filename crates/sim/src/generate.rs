@@ -108,15 +108,24 @@ impl Fate {
         (number, crowd::name(number))
     }
 
+    fn version(&mut self) -> Option<String> {
+        self.chance.one_of(&[None, Some("2".to_owned()), Some("3".to_owned())])
+    }
+
     fn ask(&mut self, number: u64, unit: UnitName) -> Deed {
-        let goal = match self.chance.below(32) {
+        if self.chance.percent(4) {
+            return Deed::Cancel { unit };
+        }
+        let goal = match self.chance.below(35) {
             0..6 => Goal::Install { version: None, reset: self.chance.percent(10) },
             6 => Goal::Build { version: None },
             7..18 => Goal::Start { reset: self.chance.percent(15) },
             18..24 => Goal::Stop { keep_want: self.chance.percent(25), retire: self.chance.percent(10) },
             24..27 => Goal::Restart,
             27 => Goal::Delete(Removal { binaries: self.chance.percent(50), data: self.chance.percent(50) }),
-            _ => Goal::Upgrade { version: self.chance.one_of(&[None, Some("2".to_owned()), Some("3".to_owned())]) },
+            28..32 => Goal::Upgrade { version: self.version() },
+            32 => Goal::Rollback,
+            _ => Goal::Deploy { version: self.version(), build: self.chance.percent(30) },
         };
         let says = !matches!(goal, Goal::Stop { .. } | Goal::Delete(_)) && self.chance.percent(80);
         let declared = says.then(|| crowd::declared(&mut self.chance, number, self.units, self.needs));

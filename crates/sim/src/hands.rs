@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use wharf_core::{Act, Event, Fact, Saved};
+use wharf_core::{Act, Event, Fact, Placing, Saved};
 use wharf_model::{ErrorKind, Exit, Failure, Health, Installed, Phase, RunId, UnitName};
 
 use crate::{
@@ -35,6 +35,12 @@ impl World {
         let policy = |unit: &UnitName| daemon.core.unit(unit).map(|u| u.policy.clone());
         match &act {
             Act::Place { unit, .. } => daemon.begin(TaskKind::Place, unit.clone(), now + PLACE_LIMIT_MS, act),
+            Act::Abandon { unit, op } => {
+                let its = |act: &Act| matches!(act, Act::Place { op: of, .. } if of == op);
+                let key =
+                    daemon.tasks.iter().find(|(key, (_, act))| key.0 == *unit && its(act)).map(|(key, _)| key.clone());
+                key.and_then(|key| daemon.take(&key));
+            }
             Act::Remove { unit, .. } => daemon.begin(TaskKind::Remove, unit.clone(), now + PLACE_LIMIT_MS, act),
             Act::Launch { unit, .. } => {
                 let limit = policy(unit).map_or(0, |p| p.start_timeout_ms);
@@ -85,15 +91,18 @@ impl World {
     fn ended(&mut self, act: Act, how: &How) -> Result<(), Broken> {
         let bad = |kind: ErrorKind| Failure::new(kind, format!("the world says no: {kind:?}"));
         match act {
-            Act::Place { unit, op, version, build, .. } => {
-                let result = match how {
-                    How::Badly(kind) => Err(bad(*kind)),
-                    How::Partly if build => Ok(None),
-                    How::Well | How::Partly | How::Stubborn { .. } => {
-                        let needs =
-                            self.daemon.as_ref().and_then(|d| d.core.unit(&unit)).is_none_or(|u| u.needs_install);
-                        Ok(needs.then(|| installed(&version.unwrap_or_else(|| "1".into()))))
-                    }
+            Act::Place { unit, op, what } => {
+                let known = self.daemon.as_ref().and_then(|d| d.core.unit(&unit));
+                let needs = known.is_none_or(|u| u.needs_install);
+                let of = |version: Option<String>| installed(&version.unwrap_or_else(|| "1".into()));
+                let result = match (how, what) {
+                    (How::Badly(kind), _) => Err(bad(*kind)),
+                    (_, Placing::Kept) => Ok(known.and_then(|u| u.installed.clone())),
+                    (How::Partly, Placing::Built { .. }) => Ok(None),
+                    (
+                        How::Well | How::Partly | How::Stubborn { .. },
+                        Placing::Fetched { version, .. } | Placing::Built { version },
+                    ) => Ok(needs.then(|| of(version))),
                 };
                 self.fact(Fact::Placed { unit, op, result })
             }
@@ -145,6 +154,7 @@ impl World {
             | Act::Kill { .. }
             | Act::Look { .. }
             | Act::PostStart { .. }
+            | Act::Abandon { .. }
             | Act::Forget { .. } => Ok(()),
         }
     }

@@ -8,7 +8,7 @@ use std::{
 };
 
 use wharf_core::{Act, Cause, Core, Effects, Event, Fact, Life, Notice, Record, Ticket, Unit};
-use wharf_model::{OpKind, OpOutcome, Phase, Policy, RunId, UnitName};
+use wharf_model::{Installed, OpId, OpKind, OpOutcome, Phase, Policy, RunId, UnitName};
 
 use crate::{
     account::Account,
@@ -76,6 +76,8 @@ pub struct Judge {
     /// Callers whose daemon died.
     pub lost: BTreeMap<Ticket, UnitName>,
     pub(crate) account: Account,
+    /// Of operations that change the version: the one that must be there again if they fail.
+    pub(crate) before: BTreeMap<OpId, Installed>,
     expected: Expected,
     steps: u64,
     /// Everything is looked at after every step, however much there is.
@@ -102,6 +104,13 @@ impl Judge {
                 }
             }
             Event::Fact(Fact::Due { unit } | Fact::Used { unit }) => self.forgive(core, unit),
+            Event::Cancel(ticket, op) => {
+                let unit = core.units().find(|unit| unit.busy_with().is_some_and(|(busy, _)| busy == *op));
+                let name = unit.map_or_else(|| crate::crowd::name(0), |unit| unit.name.clone());
+                self.asked.insert(*ticket, name.clone());
+                self.expected.asked = true;
+                self.forgive(core, &name);
+            }
             Event::Fact(_) | Event::AskGpu(..) | Event::Gpu(_) | Event::Deadline => {}
         }
     }
@@ -147,8 +156,12 @@ impl Judge {
     fn records(&mut self, core: &Core, fx: &Effects, counts: &mut Counts) -> Result<(), Broken> {
         for record in &fx.records {
             let Record::Op(op) = record else { continue };
+            // Who waited may have changed it again in the same step.
+            if !fx.records.iter().any(|r| crate::told::is_next(r, op)) {
+                self.way_back(core, op, counts)?;
+            }
             let waits = core.unit(&op.name).is_some_and(|u| matches!(u.life, Life::Waiting { .. }));
-            if waits && matches!(op.kind, OpKind::Start | OpKind::Restart | OpKind::Upgrade) {
+            if waits && (matches!(op.kind, OpKind::Start | OpKind::Restart) || op.kind.changes_version()) {
                 // Its caller was told what it waits for; that it is wanted stays.
                 self.account.invited(&op.name);
             }
@@ -273,13 +286,17 @@ impl Judge {
         if unit.ops.len() > OPS_EACH {
             return broken("bounds", format!("{name} remembers {} operations", unit.ops.len()));
         }
-        let asked =
-            unit.busy_with().is_some_and(|(_, kind)| matches!(kind, OpKind::Start | OpKind::Restart | OpKind::Upgrade));
+        let asked = unit
+            .busy_with()
+            .is_some_and(|(_, kind)| matches!(kind, OpKind::Start | OpKind::Restart) || kind.changes_version());
         if asked && matches!(unit.life, Life::Waiting { .. }) {
             // Whatever becomes of the operation, that it is wanted stays.
             self.account.invited(name);
         }
         counts.phase(unit);
+        if unit.on_trial {
+            counts.saw(crate::counts::Seen::OnTrial);
+        }
         self.index(name, Some(&unit.policy));
         self.shadows.insert(name.clone(), Shadow::of(unit));
         Ok(())

@@ -40,7 +40,7 @@ impl Judge {
                 OpKind::Stop | OpKind::Delete => {
                     machine.all_live(&name).all(|run| unit.is_none_or(|u| u.life.run() != Some(run)))
                 }
-                OpKind::Start | OpKind::Restart => unit.is_some_and(|u| {
+                OpKind::Start | OpKind::Restart | OpKind::Deploy => unit.is_some_and(|u| {
                     // A job can be done, and the next who waits be served, in one step.
                     let ended = |n: &Notice| matches!(n, Notice::Ended { unit, .. } if *unit == name);
                     let ready =
@@ -52,12 +52,39 @@ impl Judge {
                     was || matches!(u.life, Life::Up { .. }) || rests || rose
                 }),
                 OpKind::Install => unit.is_some_and(Unit::is_placed),
-                OpKind::Build | OpKind::Upgrade => true,
+                OpKind::Build | OpKind::Upgrade | OpKind::Rollback => true,
             };
             if !honest {
                 return broken("answers", format!("{} of {name} is answered as done and is not", op.kind));
             }
         }
+        Ok(())
+    }
+}
+
+impl Judge {
+    /// An operation that changes a unit's version and fails leaves the one that was there.
+    pub(crate) fn way_back(&mut self, core: &Core, op: &Operation, counts: &mut Counts) -> Result<(), Broken> {
+        let unit = core.unit(&op.name);
+        // A database that was lost hands numbers out again.
+        let before = self.before.remove(&op.id);
+        if op.outcome == OpOutcome::Running {
+            let kept =
+                unit.and_then(|u| if op.kind == OpKind::Rollback { u.previous.clone() } else { u.installed.clone() });
+            if let Some(kept) = kept.filter(|_| op.kind.changes_version()) {
+                self.before.insert(op.id, kept);
+            }
+            return Ok(());
+        }
+        let (Some(before), Some(unit)) = (before, unit) else { return Ok(()) };
+        if !matches!(op.outcome, OpOutcome::Failed { .. }) {
+            return Ok(());
+        }
+        if unit.on_trial || unit.installed.as_ref() != Some(&before) {
+            let (name, kind, has) = (&op.name, op.kind, unit.installed.as_ref().map(|i| &i.version));
+            return broken("upgrades", format!("{name}: {kind} has failed, {has:?} is there, not {}", before.version));
+        }
+        counts.saw(Seen::WentBack);
         Ok(())
     }
 }
@@ -79,7 +106,7 @@ impl World {
 }
 
 /// Another operation on the same unit begins.
-fn is_next(record: &Record, op: &Operation) -> bool {
+pub(crate) fn is_next(record: &Record, op: &Operation) -> bool {
     matches!(record, Record::Op(next) if next.name == op.name && next.id > op.id)
 }
 

@@ -97,7 +97,8 @@ pub fn in_words(fx: &Effects) -> Vec<String> {
         Record::Op(op) => format!("record operation {} {} {}: {:?}", op.id, op.kind, op.name, op.outcome),
     });
     let acts = fx.acts.iter().map(|act| match act {
-        Act::Place { unit, op, version, build, .. } => format!("place {unit} {version:?} for {op} (build: {build})"),
+        Act::Place { unit, op, what } => format!("place {unit} {what:?} for {op}"),
+        Act::Abandon { unit, op } => format!("abandon what is placed for {unit} for {op}"),
         Act::Launch { unit, run } => format!("launch {unit} as run {run}"),
         Act::Probe { unit, run } => format!("probe {unit} run {run}"),
         Act::Terminate { unit, run } => format!("terminate {unit} run {run}"),

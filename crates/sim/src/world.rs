@@ -72,6 +72,7 @@ impl World {
         }
         match deed {
             Deed::Ask(ask) => self.ask((**ask).clone()),
+            Deed::Cancel { unit } => self.cancel(unit),
             Deed::Answer { unit, task, how } => self.answer(unit, *task, how),
             Deed::Tell { nth } => self.tell(*nth),
             Deed::Echo { nth } => self.echo(*nth),
@@ -180,6 +181,15 @@ impl World {
         self.counts.ask(&ask);
         self.tickets += 1;
         self.step(Event::Ask(Ticket(self.tickets), ask))
+    }
+
+    /// Somebody cancels what is being done on the unit; an operation that was never begun where nothing is.
+    fn cancel(&mut self, unit: &UnitName) -> Result<(), Broken> {
+        let Some(daemon) = &self.daemon else { return Ok(()) };
+        let busy = daemon.core.unit(unit).and_then(wharf_core::Unit::busy_with);
+        self.counts.saw(Seen::AskCancel);
+        self.tickets += 1;
+        self.step(Event::Cancel(Ticket(self.tickets), busy.map_or(wharf_model::OpId(u64::MAX), |(op, _)| op)))
     }
 
     /// A fact, as soon as it is one.

@@ -78,6 +78,16 @@ take_all! { rpc::infra::InfraApi:
 
 take_all! { rpc::op::OpApi:
     op_list(OpListParams) -> OpList;
+    op_cancel(rpc::op::CancelParams) -> wharf_model::Operation;
+    op_plan(rpc::op::OpPlanParams) -> rpc::op::OpPlan;
+    op_deploy(rpc::op::DeployParams) -> Outcome<rpc::op::DeployReport>;
+    op_rollback(rpc::op::RollbackParams) -> Outcome<UpgradeReport>;
+}
+
+take_all! { rpc::store::StoreApi:
+    store_list(rpc::store::StoreListParams) -> rpc::store::VersionList;
+    store_outdated(rpc::store::OutdatedParams) -> rpc::store::Freshness;
+    store_gc(rpc::store::CollectParams) -> rpc::store::Collected;
 }
 
 take_all! { rpc::daemon::RpcDaemonApi:

