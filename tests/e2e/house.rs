@@ -39,7 +39,8 @@ fn rust_files(dir: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
-fn sources() -> Vec<PathBuf> {
+/// Every file of Rust that is Wharf's own.
+pub(super) fn sources() -> Vec<PathBuf> {
     let mut found = vec![];
     for dir in ["crates", "xtask", "tests"] {
         rust_files(&root().join(dir), &mut found);

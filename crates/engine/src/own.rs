@@ -1,5 +1,7 @@
 //! What the daemon says of itself: `rpc.health`, `GET /health`, the well-known card, the machine.
 
+use std::path::Path;
+
 use serde_json::{Value, value::RawValue};
 use wharf_api::{DaemonHealth, Machine};
 use wharf_model::Phase;
@@ -34,22 +36,33 @@ impl Engine {
         }))
     }
 
-    /// The body of `GET /.well-known/heroservice.json`.
+    /// The body of `GET /.well-known/heroservice.json` on service.sock.
     pub fn card(&self) -> Box<RawValue> {
-        raw(&serde_json::json!({
-            "service_id": "wharf_service_manager",
-            "name": "wharf",
-            "title": "Wharf service manager",
-            "description": "Installs, starts, watches, stops and upgrades the services of this machine",
-            "version": env!("CARGO_PKG_VERSION"),
-            "protocol": "openrpc",
-            "transport": "http+unix",
-            "socket": self.shared.layout.service_sock(),
-            "rpc": "/rpc",
-            "openrpc": "/openrpc.json",
-            "health": "/health",
-        }))
+        let what = "Installs, starts, watches, stops and upgrades the services of this machine";
+        card("wharf_service_manager", "Wharf service manager", what, &self.shared.layout.service_sock())
     }
+
+    /// The same on rpc.sock, whose document is another one: whoever lists services finds two.
+    pub fn rpc_card(&self) -> Box<RawValue> {
+        let what = "Tells what happens on this machine and why, and hands out its GPUs and ports";
+        card("wharf_machine", "Wharf, the machine", what, &self.shared.layout.rpc_sock())
+    }
+}
+
+fn card(id: &str, title: &str, what: &str, socket: &Path) -> Box<RawValue> {
+    raw(&serde_json::json!({
+        "service_id": id,
+        "name": "wharf",
+        "title": title,
+        "description": what,
+        "version": env!("CARGO_PKG_VERSION"),
+        "protocol": "openrpc",
+        "transport": "http+unix",
+        "socket": socket,
+        "rpc": "/rpc",
+        "openrpc": "/openrpc.json",
+        "health": "/health",
+    }))
 }
 
 fn raw(value: &Value) -> Box<RawValue> {

@@ -34,6 +34,10 @@ use wharf_model::{ErrorKind, Failure, Installed};
 use crate::{Context, Service};
 
 /// Services by name, made at compile time.
+///
+/// Left out: Wharf itself, which would be its own client: `wharf setup` has it started at boot.
+/// Left out: Docker, systemd and other supervisors of the machine: what they run is deferred to, or is `compose@NAME`.
+/// Left out: what is neither started nor used by a service: a folder with a file in it is no service.
 #[derive(Clone, Default)]
 pub struct Catalogue {
     services: BTreeMap<String, Arc<dyn Service>>,

@@ -46,11 +46,11 @@ impl Serving {
 
 /// What is served at a socket: one arm a name of `seat::SOCKETS`.
 fn methods(name: &str, engine: &Engine) -> Arc<dyn Methods> {
-    let (api, health, card) = (Arc::new(engine.clone()), Engine::health_body, Engine::card);
+    let (api, health) = (Arc::new(engine.clone()), Engine::health_body);
     if name == RPC {
-        return Arc::new(Audited::new(engine, Arc::new(RpcMethods::new(api, health, card)), RPC));
+        return Arc::new(Audited::new(engine, Arc::new(RpcMethods::new(api, health, Engine::rpc_card)), RPC));
     }
-    Arc::new(Audited::new(engine, Arc::new(ServiceMethods::new(api, health, card)), SERVICE))
+    Arc::new(Audited::new(engine, Arc::new(ServiceMethods::new(api, health, Engine::card)), SERVICE))
 }
 
 async fn until_told(mut leaving: watch::Receiver<Option<Leave>>) -> Leave {
