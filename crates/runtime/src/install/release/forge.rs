@@ -17,6 +17,7 @@ const LARGEST_ANSWER: u64 = 8 << 20;
 const NAMED: usize = 40;
 
 /// A release.
+#[derive(Debug)]
 pub(in crate::install) struct Found {
     /// For people: `github.com/prometheus/prometheus`.
     pub place: String,
