@@ -1,7 +1,9 @@
-//! The catalogue: real servers of Debian and of PyPI, the shapes that services come in, and the page that lists them.
+//! The catalogue: real servers of Debian, of PyPI and of npm, those of releases by stand-ins, the shapes that services come in, and the page that lists them.
 
 mod machine;
+mod npm;
 mod shapes;
+mod stand_ins;
 
 use std::{
     fs,

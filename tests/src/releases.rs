@@ -13,13 +13,14 @@
 //! daemon.launch();
 //! ```
 //!
-//! It stands for github.com, api.github.com and codeberg.org. A forge on another host is named by `mirror_of`.
+//! It stands for github.com, api.github.com and codeberg.org. A forge on another host is named by `mirror_of`, and a host
+//! that has files and is no forge by `site`.
 
 mod answer;
 mod pack;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     io::{BufRead, BufReader},
     net::{TcpListener, TcpStream},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -100,6 +101,8 @@ struct World {
     limited: bool,
     seen: Vec<Seen>,
     other_hosts: Vec<String>,
+    /// Of hosts that are no forge, by host and path.
+    files: BTreeMap<String, Vec<u8>>,
 }
 
 /// The server. It ends with the value.
@@ -137,6 +140,12 @@ impl ReleaseServer {
         self
     }
 
+    /// A file of a host that is no forge: `site("dl.example", "thing/1.2/thing.tar.gz", bytes)`.
+    pub fn site(&self, host: &str, path: &str, bytes: impl Into<Vec<u8>>) -> &Self {
+        locked(&self.world).files.insert(format!("{host}/{path}"), bytes.into());
+        self
+    }
+
     /// The value of `WHARF_MIRRORS` with which a daemon asks here.
     pub fn mirrors(&self) -> String {
         let base = self.base();
@@ -145,7 +154,10 @@ impl ReleaseServer {
             format!("github.com={base}/github.com"),
             format!("codeberg.org={base}/codeberg.org"),
         ];
-        all.extend(locked(&self.world).other_hosts.iter().map(|host| format!("{host}={base}/codeberg.org")));
+        let world = locked(&self.world);
+        all.extend(world.other_hosts.iter().map(|host| format!("{host}={base}/codeberg.org")));
+        let sites: BTreeSet<&str> = world.files.keys().filter_map(|path| path.split('/').next()).collect();
+        all.extend(sites.into_iter().filter(|host| *host != "github.com").map(|host| format!("{host}={base}/{host}")));
         all.join(",")
     }
 

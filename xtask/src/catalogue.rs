@@ -26,8 +26,8 @@ const STEPS: [&str; 5] = ["install", "start", "health", "stop", "delete"];
 /// They are no services by themselves: what runs is their parameters' business.
 const TEMPLATES: [&str; 2] = ["command", "compose"];
 
-/// Gigabytes, or a GPU, or what a registry does not have: only where they are named.
-const ONLY_NAMED: [&str; 4] = ["chatterbox", "open-webui", "piper", "vllm"];
+/// Gigabytes, or minutes of a compiler, or a GPU, or what a registry does not have: only where they are named.
+const ONLY_NAMED: [&str; 6] = ["bluesky-pds", "chatterbox", "dufs", "open-webui", "piper", "vllm"];
 
 /// `cargo xtask catalogue [NAME…] [--with JSON] [--note TEXT] [--stand-in TEXT]`: without names all that can run here.
 /// `--stand-in` only writes down that tests do the same with a stand-in, and what that is.
@@ -47,7 +47,8 @@ pub fn run(args: &[String]) -> Result<(), String> {
             let row = json!({ "date": today()?, "version": version, "how": how, "real": false, "took_ms": {} });
             seen.insert(name.clone(), row);
         }
-        return write(&seen);
+        write(&seen)?;
+        return docs::run(&[]);
     }
     let names = if asked.names.is_empty() { usual(&all) } else { asked.names.clone() };
     let mut failed = vec![];

@@ -1,29 +1,46 @@
 //! The services that this Wharf knows.
 
 mod agent_mail;
+mod bluesky_pds;
 mod caddy;
 mod chatterbox;
+mod code_server;
+mod comfyui;
 mod command;
 mod compose;
+mod dkron;
+mod dufs;
 mod etcd;
 mod etcd_proxy;
+mod grafana;
 mod hello;
+mod inngest;
 mod jupyter;
 mod litellm;
+mod livekit;
 mod llama;
+mod meilisearch;
+mod minio;
 mod mosquitto;
 mod mosquitto_clients;
 mod nats;
 mod node_exporter;
+mod ollama;
 mod onnxruntime;
 mod open_webui;
 mod piper;
 mod postgres;
 mod prometheus;
 mod python_api;
+mod qdrant;
 mod redis;
+mod restate;
+mod s3rver;
+mod server_everything;
 #[cfg(test)]
 mod tests;
+mod typesense;
+mod vite_web;
 mod vllm;
 mod whisper;
 
@@ -53,27 +70,44 @@ impl Catalogue {
     pub fn built_in() -> Self {
         Self::empty()
             .with(agent_mail::AgentMail)
+            .with(bluesky_pds::BlueskyPds)
             .with(caddy::Caddy)
             .with(chatterbox::Chatterbox)
+            .with(code_server::CodeServer)
+            .with(comfyui::ComfyUi)
             .with(command::Command)
             .with(compose::Compose)
+            .with(dkron::Dkron)
+            .with(dufs::Dufs)
             .with(etcd::Etcd)
             .with(etcd_proxy::EtcdProxy)
+            .with(grafana::Grafana)
             .with(hello::Hello)
+            .with(inngest::Inngest)
             .with(jupyter::Jupyter)
             .with(litellm::LiteLlm)
+            .with(livekit::LiveKit)
             .with(llama::Llama)
+            .with(meilisearch::Meilisearch)
+            .with(minio::Minio)
             .with(mosquitto::Mosquitto)
             .with(mosquitto_clients::MosquittoClients)
             .with(nats::Nats)
             .with(node_exporter::NodeExporter)
+            .with(ollama::Ollama)
             .with(onnxruntime::OnnxRuntime)
             .with(open_webui::OpenWebUi)
             .with(piper::Piper)
             .with(postgres::Postgres)
             .with(prometheus::Prometheus)
             .with(python_api::PythonApi)
+            .with(qdrant::Qdrant)
             .with(redis::Redis)
+            .with(restate::Restate)
+            .with(s3rver::S3rver)
+            .with(server_everything::ServerEverything)
+            .with(typesense::Typesense)
+            .with(vite_web::ViteWeb)
             .with(vllm::Vllm)
             .with(whisper::Whisper)
     }
@@ -118,4 +152,9 @@ fn placed(cx: &Context) -> crate::Result<&Installed> {
             .hint(format!("place it: wharf install {}", cx.unit))
             .about(&cx.unit)
     })
+}
+
+/// What a secret of the unit is called: each instance has its own.
+fn secret_of(cx: &Context, what: &str) -> String {
+    format!("{}-{what}", cx.unit.as_str().replace('@', "."))
 }

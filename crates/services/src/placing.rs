@@ -56,6 +56,13 @@ impl Context {
         self.release(Forge::Forgejo, host, repo, want)
     }
 
+    /// A release on the publisher's own host: `site("dl.example", "releases/{version}", want)`. Its `asset`s are the file
+    /// and the lists of digests beside it; `{version}`, `{os}`, `{arch}` (amd64, arm64) and `{triple}` are filled in. The
+    /// version must be `pinned` or wanted.
+    pub fn site(&self, host: &str, folder: &str, want: &Wanted) -> Placing<'_> {
+        self.release(Forge::Site, host, folder, want)
+    }
+
     fn release(&self, forge: Forge, host: &str, repo: &str, want: &Wanted) -> Placing<'_> {
         let release = Release {
             forge,
@@ -258,6 +265,10 @@ mod tests {
         let none = Wanted::default();
         assert_eq!(said(cx.github("o/r", &none).pinned(KNOWN)), "release 2 of github.com/o/r, pinned by sha256");
         assert_eq!(said(cx.forgejo("codeberg.org", "o/r", &none)), "the latest release of codeberg.org/o/r");
+        assert_eq!(
+            said(cx.site("dl.example", "{version}", &none).pinned(KNOWN)),
+            "release 2 of dl.example, pinned by sha256"
+        );
         assert_eq!(said(cx.npm("vite", "8.3.8", "{}", &none).node(20)), "vite 8.3.8 from npm, with Node 20 or newer");
         assert_eq!(said(cx.debian("redis-server", &none)), "Debian package redis-server");
         assert_eq!(said(cx.cargo_crate("dufs", "0.47.0", &none)), "crate dufs 0.47.0, built by cargo");

@@ -89,11 +89,12 @@ impl fmt::Display for Source {
                 write!(f, "{url} at {}, built by cargo", rev.as_deref().unwrap_or("its newest commit"))
             }
             Self::Cargo(Crate::Registry { name, version }) => write!(f, "crate {name} {version}, built by cargo"),
-            Self::Release(Release { host, repo, version, sha256, .. }) => {
+            Self::Release(Release { forge, host, repo, version, sha256, .. }) => {
                 let pinned = if sha256.is_empty() { "" } else { ", pinned by sha256" };
+                let place = if *forge == Forge::Site { host.clone() } else { format!("{host}/{repo}") };
                 match version {
-                    Some(version) => write!(f, "release {version} of {host}/{repo}{pinned}"),
-                    None => write!(f, "the latest release of {host}/{repo}"),
+                    Some(version) => write!(f, "release {version} of {place}{pinned}"),
+                    None => write!(f, "the latest release of {place}"),
                 }
             }
             Self::Npm(Npm { package, version, node, .. }) => {
@@ -128,13 +129,16 @@ pub enum Crate {
     },
 }
 
-/// The two kinds of forge that most programs are released on.
+/// What most programs are released on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Forge {
     /// github.com.
     GitHub,
     /// Codeberg and everything else that runs Forgejo or Gitea.
     Forgejo,
+    /// None: the publisher's own host, where each version's files have addresses that are known beforehand. It tells
+    /// nobody which versions there are.
+    Site,
 }
 
 /// A release of a program.
@@ -144,13 +148,14 @@ pub struct Release {
     pub forge: Forge,
     /// `github.com`, `codeberg.org`.
     pub host: String,
-    /// `owner/name`.
+    /// `owner/name`; of a site, the folder of the files: `releases/{version}`.
     pub repo: String,
     /// As the publisher writes it, without the tag's `v`; `None`: the latest.
     pub version: Option<String>,
     /// How tags are made of versions: `v{version}`. Empty: `v1.2`, then `1.2`.
     pub tag: String,
     /// What its files are called, the best first: `{bin}-{version}.{os}-{arch}.tar.gz`. Empty: the seven usual patterns.
+    /// Of a site: the file, and then the lists of digests that lie beside it.
     pub assets: Vec<String>,
     /// The sha256 of each file of that version that may be used. Empty: what the publisher's own list says.
     pub sha256: Vec<String>,

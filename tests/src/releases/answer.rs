@@ -81,7 +81,10 @@ fn choose(seen: &Seen, port: u16, world: &Mutex<World>) -> Reply {
         ["codeberg.org", owner, repo, "releases", "download", tag, name] => {
             file((Forge::Forgejo, owner, repo), tag, name, seen, world)
         }
-        _ => Reply::new("404 Not Found", "text/html", "<!DOCTYPE html><title>404</title>"),
+        _ => match locked(world).files.get(path.trim_start_matches('/')) {
+            Some(bytes) => part(bytes, &format!("\"{}\"", &sha256(bytes)[..16]), seen),
+            None => Reply::new("404 Not Found", "text/html", "<!DOCTYPE html><title>404</title>"),
+        },
     }
 }
 

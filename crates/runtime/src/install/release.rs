@@ -8,6 +8,7 @@ mod assets;
 mod checksums;
 mod forge;
 mod signature;
+mod site;
 
 use std::{
     path::Path,

@@ -1,5 +1,7 @@
 //! What each service would do, written down; and rules that hold for all of them.
 
+mod fetched;
+
 use std::{collections::BTreeMap, path::Path};
 
 use serde_json::{Value, json};

@@ -114,6 +114,14 @@ fn absent(found: &Found, tried: &[String], machine: &Machine) -> Failure {
     )
 }
 
+/// Fills a pattern as most publishers write this machine: `linux`, `amd64`.
+pub(super) fn plainly(pattern: &str, version: &str) -> String {
+    let machine = Machine::this();
+    let triple = machine.triple.first().map_or("", String::as_str);
+    let holes = [("{version}", version), ("{os}", machine.os[0]), ("{arch}", machine.arch[0]), ("{triple}", triple)];
+    holes.into_iter().fold(pattern.to_owned(), |text, (hole, filling)| text.replace(hole, filling))
+}
+
 /// This machine, in every way that it is written.
 struct Machine {
     os: &'static [&'static str],

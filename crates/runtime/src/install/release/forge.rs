@@ -5,6 +5,7 @@ use serde::Deserialize;
 use wharf_model::{ErrorKind, Failure};
 use wharf_services::{Forge, Release};
 
+use super::site;
 use crate::install::{
     Job,
     web::{Credential, Trouble, Web},
@@ -16,6 +17,7 @@ const LARGEST_ANSWER: u64 = 8 << 20;
 const NAMED: usize = 40;
 
 /// A release.
+#[derive(Debug)]
 pub(in crate::install) struct Found {
     /// For people: `github.com/prometheus/prometheus`.
     pub place: String,
@@ -80,6 +82,9 @@ struct SaidAsset {
 
 /// Finds the wanted release, or says which there are.
 pub(super) async fn find(job: &Job<'_>, web: &Web, release: &Release) -> Result<(Found, Option<Credential>), Failure> {
+    if release.forge == Forge::Site {
+        return Ok((site::find(release)?, None));
+    }
     let place = format!("{}/{}", release.host, release.repo);
     let base = api(release)?;
     let credential = credential(web, release, &base);
@@ -137,6 +142,7 @@ fn api(release: &Release) -> Result<Url, Failure> {
         Forge::GitHub if host == "github.com" => format!("https://api.github.com/repos/{repo}/releases/"),
         Forge::GitHub => format!("https://{host}/api/v3/repos/{repo}/releases/"),
         Forge::Forgejo => format!("https://{host}/api/v1/repos/{repo}/releases/"),
+        Forge::Site => format!("https://{host}/"),
     };
     base.parse().map_err(|e| Failure::new(ErrorKind::InvalidParams, format!("{base}: {e}")))
 }
@@ -149,6 +155,7 @@ fn credential(web: &Web, release: &Release, base: &Url) -> Option<Credential> {
         // Where somebody says which host it is for, no other gets it.
         Forge::Forgejo if set("FORGEJO_HOST").is_some_and(|host| host != release.host) => return None,
         Forge::Forgejo => ("token", set("FORGEJO_TOKEN")?),
+        Forge::Site => return None,
     };
     Credential::new(&web.stands_for(base), scheme, &token)
 }
