@@ -397,3 +397,24 @@ fn the_gate_is_format_clippy_build_and_tests() {
         assert!(task.contains(part), "xtask/src/test.rs does not run {part}");
     }
 }
+
+/// HS-115, the sockets: that of a program that was killed does not keep the next one from binding there.
+#[test]
+fn the_socket_of_a_killed_program_is_cleared_before_the_next_start() {
+    let daemon = Daemon::start();
+    let folder = daemon.home.join("units/command@bound");
+    let code = "import socket, sys, time; s = socket.socket(socket.AF_UNIX); s.bind(sys.argv[1]); s.listen(); time.sleep(1000)";
+    let (socket, notes) = (folder.join("x.sock"), folder.join("notes"));
+    let argv = json!({ "argv": ["python3", "-c", code, socket], "restart": { "delay_ms": 10 } });
+    daemon.run("bound", argv);
+    eventually("it is bound", SOON, || socket.exists());
+    fs::write(&notes, "kept").unwrap();
+    let first = pid(&daemon, "command@bound");
+    assert!(Command::new("kill").args(["-9", &first.to_string()]).status().unwrap().success());
+    eventually("the next one runs", SOON, || {
+        let status = daemon.ok("service.status", json!({ "name": "command@bound" }));
+        status["state"] == "running" && status["pid"] != first && socket.exists()
+    });
+    assert_eq!(daemon.ok("service.status", json!({ "name": "command@bound" }))["restart_count"], 1);
+    assert_eq!(fs::read_to_string(&notes).unwrap(), "kept", "nothing but sockets goes");
+}

@@ -322,6 +322,7 @@ async fn make_run(shared: &Arc<Shared>, unit: &Unit, cx: &mut Context) -> Result
     let service = shared.service(&unit.name).map_err(|_| not_known(&unit.name))?.clone();
     shared.layout.create_unit(&unit.name)?;
     shared.strangers.gone(&unit.name).await?;
+    shared.layout.clear_sockets(&unit.name);
     fit::gpus(shared, cx).await?;
     defer::to_others(cx).await?;
     let knocked = shared.doorman.make_way(&unit.name).await;

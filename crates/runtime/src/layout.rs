@@ -5,7 +5,7 @@
 use std::{
     ffi::OsString,
     fs, io,
-    os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt},
+    os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt},
     path::{Path, PathBuf},
 };
 
@@ -237,6 +237,17 @@ impl Layout {
         make_new(&self.data(unit), 0o700)?;
         make_new(&self.unit_run(unit), 0o700)?;
         make_new(&self.logs(unit), 0o700)
+    }
+
+    /// Removes the sockets in a unit's own run folder, before a run is made: those of a program that was killed would
+    /// keep the next one from binding there.
+    pub fn clear_sockets(&self, unit: &UnitName) {
+        let entries = fs::read_dir(self.unit_run(unit)).into_iter().flatten().flatten();
+        for entry in entries.filter(|entry| entry.file_type().is_ok_and(|found| found.is_socket())) {
+            if let Err(e) = fs::remove_file(entry.path()) {
+                tracing::warn!("an old socket stays: {}: {e}", entry.path().display());
+            }
+        }
     }
 }
 
