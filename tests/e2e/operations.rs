@@ -14,7 +14,7 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use wharf_tests::{Daemon, Fault, Forge, ReleaseServer, eventually, figure, free_port, stand_in};
+use wharf_tests::{Daemon, Fault, Forge, ReleaseServer, eventually, figure, free_port, stand_in, tar_gz};
 
 use crate::source::{fetch, with_sources};
 
@@ -370,6 +370,25 @@ fn caddy_is_upgraded_under_traffic_back_by_itself_and_then_for_real() {
     assert!(served > 50, "there was traffic: {served}");
     assert_eq!(daemon.ok("op.rollback", json!({ "name": "caddy" }))["to"], "2.6.2-5");
     assert!(fetch(port).contains("it is here"));
+}
+
+/// A machine without a network: the publisher's archive is brought by hand, whatever is around it.
+#[test]
+fn a_file_of_this_machine_is_placed_instead_of_what_the_service_would_fetch() {
+    let daemon = Daemon::start();
+    let file = daemon.home.join("caddy_2.99.0_linux_amd64.tar.gz");
+    fs::write(&file, tar_gz(&[("LICENSE", &b"free"[..]), ("caddy-2.99.0/caddy", &stand_in()[..])])).unwrap();
+    let said = daemon.cli_ok(&["install", "caddy", "--from", file.to_str().unwrap(), "--version", "2.99.0"]).out;
+    assert!(said.contains("caddy 2.99.0 is installed from file"), "{said}");
+    assert_eq!(daemon.ok("service.verify", json!({ "name": "caddy" }))["ok"], true);
+    let placed = daemon.ok("service.inspect", json!({ "name": "caddy" }))["installed"].clone();
+    let program = placed["binaries"]["caddy"].as_str().unwrap();
+    assert_eq!(fs::read(program).unwrap(), stand_in());
+    let refused = daemon.err("service.install", json!({ "name": "caddy", "from": "caddy.tar.gz" }));
+    assert!(refused["message"].as_str().unwrap().contains("no whole path"), "{refused}");
+    let absent = daemon.err("service.install", json!({ "name": "caddy", "from": "/nowhere/caddy.tar.gz" }));
+    assert!(absent["message"].as_str().unwrap().contains("/nowhere/caddy.tar.gz"), "{absent}");
+    assert_eq!(version(&daemon, "caddy"), "2.99.0", "what was there is there");
 }
 
 /// Three installs at once of three services share nothing, and finish.

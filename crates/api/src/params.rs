@@ -1,5 +1,7 @@
 //! Params of service.sock, one struct a shape. Unknown fields are refused.
 
+use std::path::PathBuf;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -69,6 +71,9 @@ pub struct InstallParams {
     /// Fetch and place again, even where the same version lies there.
     #[serde(default)]
     pub reset: bool,
+    /// A program or an archive on the daemon's machine, by its whole path, instead of what the service would fetch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<PathBuf>,
     /// Parameters of the service (`service.inspect` shows their schema), laid over those that the
     /// unit has: a field that is not named stays, null takes one back to its default.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -349,8 +349,8 @@ fn steps(unit: &Unit, goal: &Goal) -> VecDeque<Step> {
     let tries = matches!(unit.life, Life::Backoff { .. } | Life::Blocked { .. } | Life::Failed { .. });
     let runs = unit.is_wanted() && !unit.held && (unit.life.run().is_some() || tries);
     let steps = match goal {
-        Goal::Install { version, reset } => {
-            vec![placing(Placing::Fetched { version: version.clone(), reset: *reset })]
+        Goal::Install { version, reset, from } => {
+            vec![placing(Placing::Fetched { version: version.clone(), reset: *reset, from: from.clone() })]
         }
         Goal::Build { version } => vec![placing(Placing::Built { version: version.clone() })],
         // A schedule is only armed: when it runs is the schedule's to say.
@@ -363,7 +363,7 @@ fn steps(unit: &Unit, goal: &Goal) -> VecDeque<Step> {
             vec![Step::Stop { with_dependents: true }, Step::Remove { removal: *removal, begun: false }]
         }
         Goal::Upgrade { version } => {
-            let place = placing(Placing::Fetched { version: version.clone(), reset: false });
+            let place = placing(Placing::Fetched { version: version.clone(), reset: false, from: None });
             if runs { vec![place, stop, start] } else { vec![place] }
         }
         Goal::Rollback => {
@@ -371,7 +371,7 @@ fn steps(unit: &Unit, goal: &Goal) -> VecDeque<Step> {
             if runs { vec![place, stop, start] } else { vec![place] }
         }
         Goal::Deploy { version, build: false } => {
-            vec![placing(Placing::Fetched { version: version.clone(), reset: false }), stop, start]
+            vec![placing(Placing::Fetched { version: version.clone(), reset: false, from: None }), stop, start]
         }
         Goal::Deploy { version, build: true } => {
             vec![placing(Placing::Built { version: version.clone() }), stop, start]

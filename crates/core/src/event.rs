@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
     sync::Arc,
 };
 
@@ -56,6 +57,8 @@ pub enum Goal {
         version: Option<String>,
         /// Fetch again.
         reset: bool,
+        /// A program or an archive of this machine, instead of what the service would fetch.
+        from: Option<PathBuf>,
     },
     /// Compile from source and place.
     Build {
@@ -103,6 +106,8 @@ pub enum Placing {
         version: Option<String>,
         /// Fetch again.
         reset: bool,
+        /// A program or an archive of this machine, instead of what the service would fetch.
+        from: Option<PathBuf>,
     },
     /// It is compiled from source.
     Built {

@@ -235,7 +235,7 @@ async fn place(shared: &Shared, cx: &Context, what: Placing) -> Result<Option<In
             let service = ready_to_place(shared, cx).await?;
             return service.build(cx, &want).await.map(|built| built.installed);
         }
-        Placing::Fetched { version, reset } => Wanted { version, reset, ..Wanted::default() },
+        Placing::Fetched { version, reset, from } => Wanted { version, reset, from },
     };
     let service = ready_to_place(shared, cx).await?;
     if !service.needs_install() {

@@ -1,6 +1,6 @@
 //! The sixteen methods: params become asks, the state becomes results.
 
-use std::{sync::Arc, time::Instant};
+use std::{path::Path, sync::Arc, time::Instant};
 
 use async_trait::async_trait;
 use serde_json::{Value, value::RawValue};
@@ -104,6 +104,21 @@ impl Engine {
 
 fn millis(since: Instant) -> u64 {
     since.elapsed().as_millis() as u64
+}
+
+/// A file is named by its whole path, since the daemon is elsewhere, and instead of a download.
+fn can_be_placed_from(from: &Path, mode: Mode, service: &dyn Service) -> Answer<()> {
+    let refused = |text: &str, hint: &str| Err(Failure::new(ErrorKind::InvalidParams, text).hint(hint));
+    if mode == Mode::Source {
+        return refused("from: a file is not built", "leave `mode` out");
+    }
+    if !service.needs_install() {
+        return refused("from: it has no program of its own", "leave `from` out");
+    }
+    if !from.is_absolute() {
+        return refused("from: it is no whole path", "name the file from the root on: /tmp/x.tar.gz");
+    }
+    Ok(())
 }
 
 fn paths(unit: &Unit) -> Vec<String> {
@@ -219,6 +234,9 @@ impl ServiceApi for Engine {
         if p.mode == Mode::Source {
             self.can_be_built(&p.name)?;
         }
+        if let Some(from) = &p.from {
+            can_be_placed_from(from, p.mode, &*service).map_err(|f| f.about(&p.name))?;
+        }
         self.with_room(&p.name, "install").await?;
         if let Some(declared) = &declared {
             self.place_beside(&*service, declared).await?;
@@ -226,7 +244,7 @@ impl ServiceApi for Engine {
         let began = Instant::now();
         let goal = match p.mode {
             Mode::Source => Goal::Build { version: p.version },
-            Mode::Download => Goal::Install { version: p.version, reset: p.reset },
+            Mode::Download => Goal::Install { version: p.version, reset: p.reset, from: p.from },
         };
         let operation =
             self.operate(caller, Ask { unit: p.name.clone(), goal, declared, wait: p.wait, force: false }).await?;

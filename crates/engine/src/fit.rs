@@ -93,7 +93,7 @@ impl Engine {
             let Ok(service) = self.shared.service(&name) else { continue };
             let declared = self.declare(&name, &*service, None, None)?;
             todo.extend(of(&*service, &declared));
-            let goal = Goal::Install { version: None, reset: false };
+            let goal = Goal::Install { version: None, reset: false, from: None };
             self.ask(Ask { unit: name, goal, declared: Some(declared), wait: true, force: false }).await?;
         }
         Ok(())

@@ -178,7 +178,7 @@ impl Engine {
                 Err(_) => continue,
             };
             todo.extend(declared.policy.required().cloned());
-            let goal = Goal::Install { version: None, reset: false };
+            let goal = Goal::Install { version: None, reset: false, from: None };
             self.ask(Ask { unit: name, goal, declared: Some(declared), wait: true, force: false }).await?;
         }
         Ok(())

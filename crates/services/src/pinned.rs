@@ -22,6 +22,8 @@ impl Pinned {
     /// The one that is asked for; the first unless one is named.
     pub fn choose<'a>(service: &str, pinned: &'a [Self], want: &Wanted) -> Result<&'a Self> {
         let wanted = match &want.version {
+            // A file that somebody names is what it is.
+            _ if want.from.is_some() => pinned.first(),
             None => pinned.first(),
             Some(version) => Self::find(pinned, version),
         };

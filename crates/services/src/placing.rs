@@ -95,7 +95,7 @@ impl Context {
         let named = |path: &PathBuf| Source::File { path: path.clone(), version: want.version.clone(), sha256: None };
         let source = want.from.as_ref().map_or(source, named);
         let plan = InstallPlan { service, source, binaries: vec![], files: vec![], reset: want.reset };
-        Placing { cx: self, plan, is_latest_asked: false }
+        Placing { cx: self, plan, is_latest_asked: false, is_given: want.from.is_some() }
     }
 }
 
@@ -108,6 +108,8 @@ pub struct Placing<'a> {
     cx: &'a Context,
     plan: InstallPlan,
     is_latest_asked: bool,
+    /// Somebody named a file: who knows how it is laid out.
+    is_given: bool,
 }
 
 impl Placing<'_> {
@@ -127,7 +129,8 @@ impl Placing<'_> {
 
     /// A program that must be there afterwards.
     pub fn binary(mut self, path: &str) -> Self {
-        self.plan = self.plan.binary(path);
+        let name = path.rsplit('/').next().unwrap_or(path);
+        self.plan = self.plan.binary(if self.is_given { name } else { path });
         self
     }
 

@@ -117,7 +117,7 @@ impl Fate {
             return Deed::Cancel { unit };
         }
         let goal = match self.chance.below(35) {
-            0..6 => Goal::Install { version: None, reset: self.chance.percent(10) },
+            0..6 => Goal::Install { version: None, reset: self.chance.percent(10), from: None },
             6 => Goal::Build { version: None },
             7..18 => Goal::Start { reset: self.chance.percent(15) },
             18..24 => Goal::Stop { keep_want: self.chance.percent(25), retire: self.chance.percent(10) },

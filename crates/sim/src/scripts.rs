@@ -27,7 +27,7 @@ fn dies(unit: &str, code: i32) -> Deed {
 }
 
 fn installs(script: Scenario, policy: Policy) -> Scenario {
-    let install = Goal::Install { version: None, reset: false };
+    let install = Goal::Install { version: None, reset: false, from: None };
     script.ask("a", install, Some(installable(policy, 7000))).then(Deed::Work)
 }
 
@@ -93,7 +93,7 @@ fn asked() -> Vec<Scenario> {
             .ends("a", Want::Up, Phase::Running),
         new("delete").up("a", quick()).delete("a").then(Deed::Work).ends("a", Want::Down, Phase::NotInstalled),
         new("delete while it is placed")
-            .ask("a", Goal::Install { version: None, reset: false }, Some(installable(quick(), 7000)))
+            .ask("a", Goal::Install { version: None, reset: false, from: None }, Some(installable(quick(), 7000)))
             .delete("a")
             .then(Deed::Work)
             .ends("a", Want::Down, Phase::NotInstalled),
@@ -156,7 +156,7 @@ fn dying() -> Vec<Scenario> {
 fn needing() -> Vec<Scenario> {
     let new = Scenario::new;
     let chain = |name| {
-        let install = Goal::Install { version: None, reset: false };
+        let install = Goal::Install { version: None, reset: false, from: None };
         new(name)
             .ask("a", install.clone(), Some(installable(quick(), 7001)))
             .then(Deed::Work)
@@ -203,9 +203,9 @@ fn needing() -> Vec<Scenario> {
             .ends("a", Want::OnDemand, Phase::Running)
             .ends("b", Want::Up, Phase::Running),
         new("a need is placed anew while its dependent waits")
-            .ask("a", Goal::Install { version: None, reset: false }, Some(installable(quick(), 7000)))
+            .ask("a", Goal::Install { version: None, reset: false, from: None }, Some(installable(quick(), 7000)))
             .then(Deed::Work)
-            .ask("a", Goal::Install { version: None, reset: false }, Some(installable(quick(), 7000)))
+            .ask("a", Goal::Install { version: None, reset: false, from: None }, Some(installable(quick(), 7000)))
             .start("b", Policy { needs: vec![Need { unit: named("a"), soft: true }], ..quick() })
             .then(Deed::Work)
             .ends("a", Want::Down, Phase::Stopped)
@@ -263,7 +263,7 @@ fn machine() -> Vec<Scenario> {
     let new = Scenario::new;
     let up = |name| new(name).up("a", quick());
     let fixed = || Some(installable(quick(), 7000));
-    let place = || Goal::Install { version: None, reset: false };
+    let place = || Goal::Install { version: None, reset: false, from: None };
     let boots = |s: Scenario| s.then(Deed::Boot).then(Deed::Work).ends("a", Want::Up, Phase::Running);
     vec![
         boots(up("t6 a new daemon adopts").then(Deed::Crash { after: 0, salt: 0 }).wait(100)),

@@ -1,5 +1,7 @@
 //! `wharf install`: place it on this machine.
 
+use std::path::PathBuf;
+
 use wharf_api::{InstallParams, InstallReport, Mode};
 use wharf_model::OpKind;
 
@@ -7,7 +9,9 @@ use crate::{dry_run, given, policy::PolicyFlags, session::Session, several, trou
 
 /// Fetch, check and place services, without starting them
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  wharf install redis\n  wharf install redis --reset\n  wharf install redis --dry-run\n  wharf install python-api --mode source")]
+#[command(
+    after_help = "Examples:\n  wharf install redis\n  wharf install redis --reset\n  wharf install redis --dry-run\n  wharf install caddy --from ./caddy_2.11.8_linux_amd64.tar.gz --version 2.11.8\n  wharf install python-api --mode source"
+)]
 pub(crate) struct Install {
     #[command(flatten)]
     names: given::Names,
@@ -20,6 +24,9 @@ pub(crate) struct Install {
     /// Fetch and place again, even where the same version lies there
     #[arg(long)]
     reset: bool,
+    /// A program or an archive on this machine, instead of what the service would fetch
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["mode", "dry_run"], value_hint = clap::ValueHint::FilePath)]
+    from: Option<PathBuf>,
     #[command(flatten)]
     with: With,
     #[command(flatten)]
@@ -33,6 +40,8 @@ pub(crate) struct Install {
 impl Install {
     pub(crate) fn run(self, session: &Session) -> Outcome {
         let (with, policy) = (self.with.value()?, self.policy.value()?);
+        // The daemon is in another folder.
+        let from = self.from.as_ref().map(std::path::absolute).transpose()?;
         if self.dry_run.dry_run {
             let kind = if self.mode == given::From::Source { OpKind::Build } else { OpKind::Install };
             return dry_run::with(session, &self.names.names, kind, self.version.as_ref(), with, self.mode.into());
@@ -43,6 +52,7 @@ impl Install {
                 mode: Mode::from(self.mode),
                 version: self.version.clone(),
                 reset: self.reset,
+                from: from.clone(),
                 with: with.clone(),
                 policy: policy.clone(),
                 wait: !self.wait.no_wait,
