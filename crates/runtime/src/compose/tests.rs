@@ -122,13 +122,15 @@ async fn an_engine_that_is_away_says_nothing_and_the_last_container_ends_it() {
         () = until("it listens to events", || engine.0.lock().unwrap().events.len() == 1) => {}
     }
     // One ends badly, the other goes on.
-    engine.set(|state| state.containers[1] = container("job", "exited", "Exited (3) 1 second ago"));
-    engine.tell(r#"{"Action":"die","Actor":{"Attributes":{"exitCode":"3"}}}"#);
     let looks =
         |engine: &Engine| engine.0.lock().unwrap().asked.iter().filter(|a| a.contains("/containers/json")).count();
+    engine.set(|state| state.containers[1] = container("job", "exited", "Exited (3) 1 second ago"));
+    // Whoever looks from now on sees it.
+    let before = looks(&engine);
+    engine.tell(r#"{"Action":"die","Actor":{"Attributes":{"exitCode":"3"}}}"#);
     tokio::select! {
         end = &mut following => ended = Some(end.code),
-        () = until("it has looked again", || looks(&engine) >= 2) => {}
+        () = until("it has looked again", || looks(&engine) > before) => {}
     }
     // The engine goes away, and comes back.
     fs::remove_file(&socket).unwrap();
