@@ -140,13 +140,13 @@ impl Core {
                 if let Some(need) = unit.leaving.take() {
                     self.begin_stop(now, name, Cause::Need { unit: need }, fx);
                 }
-                return false;
+                return self.has_asks_alone(name);
             }
             Move::Evict => {
                 if let Some(by) = unit.evicted.take() {
                     self.begin_stop(now, name, Cause::Evicted { by }, fx);
                 }
-                return false;
+                return self.has_asks_alone(name);
             }
             Move::Launch => return self.launch_or_wait(now, name, fx),
             Move::Wake => {
@@ -159,6 +159,11 @@ impl Core {
             }
         }
         true
+    }
+
+    /// Somebody asked while the run was not looked at yet, and nothing is being done for them.
+    fn has_asks_alone(&self, name: &UnitName) -> bool {
+        self.units.get(name).is_some_and(|unit| unit.op.is_none() && !unit.waiting.is_empty())
     }
 
     pub(crate) fn step_is_true(&mut self, name: &UnitName) {

@@ -1,6 +1,6 @@
 //! T43: killed at every step of an install, the old version starts, the next install succeeds, and nothing is left.
 
-use std::{fs, path::Path};
+use std::{fs, os::unix::fs::PermissionsExt, path::Path, time::Duration};
 
 use serde_json::{Value, json};
 use wharf_runtime::FAULT_POINTS;
@@ -53,7 +53,7 @@ fn t43_killed_at_any_step_the_old_version_starts_and_the_next_install_succeeds()
             doomed.kill_9();
         } else {
             assert!(answer.is_err(), "{point} was never reached: {answer:?}");
-            eventually(point, std::time::Duration::from_secs(10), || !alive(pid));
+            eventually(point, Duration::from_secs(10), || !alive(pid));
         }
         doomed.kill_9();
 
@@ -75,4 +75,34 @@ fn t43_killed_at_any_step_the_old_version_starts_and_the_next_install_succeeds()
         assert_eq!((leads("current"), leads("previous")), ("version 2\n".into(), "version 1\n".into()), "{point}");
         daemon.terminate();
     }
+}
+
+/// A tool of an install ends with the daemon that began it: nothing goes on writing behind the next one's back.
+#[test]
+fn t43_the_tools_of_an_install_end_with_a_killed_daemon() {
+    let mut daemon = with_sources();
+    let (waits, pids) = (daemon.home.join("waits.sh"), daemon.home.join("pids"));
+    // What git speaks through: it says who it is and who began it, and waits for git's end.
+    fs::write(&waits, format!("#!/bin/sh\necho $$ $PPID > {0}.new; mv {0}.new {0}; exec cat\n", pids.display()))
+        .unwrap();
+    fs::set_permissions(&waits, fs::Permissions::from_mode(0o755)).unwrap();
+    // Without the second git asks it first what it is.
+    daemon = daemon.with_env("GIT_SSH_COMMAND", waits.to_str().unwrap()).with_env("GIT_SSH_VARIANT", "ssh");
+    daemon.launch();
+    let with = json!({ "from": "git", "of": "ssh://git@127.0.0.1/them/thing", "binaries": ["thing"] });
+    let begun = daemon.ok("service.install", json!({ "name": "thing", "with": with, "wait": false }));
+    let told = || fs::read_to_string(&pids).unwrap_or_default();
+    eventually("git waits for its peer", Duration::from_secs(20), || told().ends_with('\n'));
+    let at_work: Vec<i32> = told().split_whitespace().map(|pid| pid.parse().unwrap()).collect();
+    assert!(at_work.iter().all(|pid| alive(*pid)), "{at_work:?}");
+    daemon.kill_9();
+    eventually("all of them end", Duration::from_secs(10), || at_work.iter().all(|pid| !alive(*pid)));
+    daemon.launch();
+    let ops = daemon.ok("op.list", json!({ "all": true }));
+    let op = ops["operations"].as_array().unwrap().iter().find(|op| op["id"] == begun["operation"]["id"]).unwrap();
+    assert_eq!(op["outcome"], "interrupted", "{op}");
+    assert_eq!(daemon.state("thing"), "not_installed");
+    daemon.ok("service.install", json!({ "name": "hello" }));
+    daemon.ok("store.gc", json!({}));
+    assert_eq!(names_in(&daemon.home.join("store/.staging")), [] as [String; 0], "nothing is left over");
 }
