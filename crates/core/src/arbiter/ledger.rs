@@ -106,11 +106,12 @@ impl Arbiter {
                 .filter(|(_, owner)| owner.is_some_and(|id| self.leases.contains_key(&id)))
                 .filter_map(|(process, _)| process.used_bytes)
                 .sum();
-            // Memory that is awaited back is its old lease's, not a stranger's.
+            // Memory that is awaited back is its old lease's, not a stranger's. Not so where its holder went after the
+            // measurement: that told what it had as its own, and to take it off twice would hide a stranger's.
             let awaited: u64 = self
                 .leases
                 .values()
-                .filter(|l| l.is_reclaimed())
+                .filter(|l| l.is_reclaimed() && l.since_ms < slot.measured_ms)
                 .map(|l| on(l, |share| share.charge_bytes.saturating_sub(share.measured_bytes.unwrap_or(0))))
                 .sum();
             let foreign = used.saturating_sub(own).saturating_sub(awaited);

@@ -2,6 +2,7 @@
 
 mod adopt;
 mod ease;
+mod foreign;
 
 use std::collections::BTreeMap;
 
