@@ -465,6 +465,8 @@ impl Arbiter {
             LeaseState::Starting | LeaseState::Active | LeaseState::Parked
                 if lease.expires_ms.is_some_and(|until| until <= at) =>
             {
+                // Whoever is silent makes no room: it is asked to leave instead, when its place is needed.
+                lease.asked = None;
                 self.go(now, id, LeaseState::Expired, "nobody has renewed it", fx);
             }
             LeaseState::Draining

@@ -130,3 +130,23 @@ fn who_did_not_say_that_it_can_sleep_is_not_asked_to() {
     let (_, result) = world.arbiter.park(world.now(), lease, Some(77), None);
     assert_eq!(result.unwrap_err().kind, ErrorKind::StaleEpoch);
 }
+
+/// Found by seed 1578 of the leases: it was asked to sleep, and its time ran out before it had.
+#[test]
+fn who_expires_is_not_waited_for_but_asked_to_leave() {
+    let mut world = World::new(&[("a", 8)]);
+    let terms = Terms { wait_ms: Some(0), ttl_ms: Some(5_000), ..Terms::default() };
+    let fx = world.arbiter.acquire(world.now(), Some(Ticket(99)), 1000, holder(1), sleeper(), terms);
+    world.take(fx);
+    let first = *world.answer(Ticket(99)).unwrap().as_ref().unwrap();
+    world.uses(1, 6 * GIB);
+    world.wait(4_500);
+    world.ask(2, forced(6), None);
+    world.wait(250);
+    assert!(world.lease(first).asked.is_some(), "it is asked to sleep");
+    world.wait(300);
+    assert!(matches!(world.state(first), LeaseState::Expired | LeaseState::Draining), "{:?}", world.state(first));
+    assert_eq!(world.lease(first).asked, None);
+    world.wait(250);
+    assert_eq!(world.state(first), LeaseState::Draining, "its place is needed");
+}
