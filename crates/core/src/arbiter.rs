@@ -286,7 +286,8 @@ impl Arbiter {
         for lease in leases {
             // Whoever waited has lost the connection that it waited on: it comes back by its key, or not at all. A unit
             // asks again by itself.
-            let comes_back = lease.waits() && !lease.at_once && lease.unit().is_none() && lease.is_kept_for_its_asker();
+            let waits_on = lease.state == LeaseState::Reserved || lease.waits() && !lease.at_once;
+            let comes_back = waits_on && lease.unit().is_none() && lease.is_kept_for_its_asker();
             if rebooted || lease.waits() && !comes_back || lease.state == LeaseState::Gone {
                 fx.leases.insert(lease.id);
                 continue;

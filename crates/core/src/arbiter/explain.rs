@@ -194,7 +194,7 @@ impl Arbiter {
             let kind = if behind.iter().all(pinned) { ErrorKind::GpuPinned } else { ErrorKind::GpuBusy };
             Failure::new(kind, format!("needs {}{best}: held by {}", wants(need), holders.join(", ")))
         } else if !foreign.is_empty() {
-            let text = format!("needs {}{best}: taken by {}, which have no lease", wants(need), foreign.join(", "));
+            let text = format!("needs {}{best}: taken by {}, without a lease", wants(need), foreign.join(", "));
             Failure::new(ErrorKind::ForeignHolds, text)
         } else {
             Failure::new(ErrorKind::GpuBusy, format!("needs {}{best}", wants(need)))

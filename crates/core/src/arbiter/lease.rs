@@ -36,7 +36,7 @@ pub struct Lease {
     pub ready_ms: Option<u64>,
     /// Until when its asker waits; none: for as long as it takes.
     pub wait_until_ms: Option<u64>,
-    /// Its asker does not wait: it is met when it is first looked at, or refused.
+    /// Its asker does not wait: it is met when it is first looked at, or refused; unless others leave for it.
     pub at_once: bool,
     /// How long a grant or a renewal lasts; none: as long as its holder lives.
     pub ttl_ms: Option<u64>,

@@ -76,7 +76,7 @@ impl Arbiter {
                     if let Some(lease) = self.leases.get_mut(&id) {
                         lease.alternative = alternative;
                         lease.why = Some(why);
-                        if std::mem::take(&mut lease.at_once) {
+                        if lease.at_once {
                             // Others leave for it: that takes its time, as the request allowed.
                             lease.wait_until_ms = None;
                         }

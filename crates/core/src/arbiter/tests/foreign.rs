@@ -30,3 +30,40 @@ fn what_a_holder_had_is_not_taken_off_twice_when_it_goes() {
     world.wait(250);
     assert!(world.answer(second).unwrap().is_ok());
 }
+
+/// Whoever does not wait has the patience while others leave for it; when somebody else takes what they left, it is
+/// told so, and does not wait for ever.
+#[test]
+fn who_does_not_wait_is_refused_when_what_was_freed_for_it_is_taken() {
+    let mut world = World::new(&[("a", 24)]);
+    let mut low = gib(20);
+    low.importance = 10;
+    let first = world.has(1, low);
+    let mut wants = gib(20);
+    wants.preempt = Preempt::Lower;
+    let second = world.ask(2, wants.clone(), Some(0));
+    assert_eq!((world.state(first), world.answer(second)), (LeaseState::Draining, None), "it is worth the wait");
+    // Another program is quicker than the one that room was made for.
+    world.dies(1, first, true);
+    world.used.entry("a".into()).or_default().insert(1000, 20 * GIB);
+    for _ in 0..3 {
+        world.wait(250);
+    }
+    let failure = world.answer(second).expect("an answer").as_ref().expect_err("nothing is free");
+    assert_eq!(failure.kind, ErrorKind::ForeignHolds, "{failure:?}");
+    assert!(failure.message.contains("pid 1000"), "{failure}");
+    // Who waits, waits on.
+    let mut world = World::new(&[("a", 24)]);
+    let mut low = gib(20);
+    low.importance = 10;
+    let first = world.has(1, low);
+    let patient = world.ask(2, wants, None);
+    world.dies(1, first, true);
+    world.used.entry("a".into()).or_default().insert(1000, 20 * GIB);
+    world.wait(250);
+    world.wait(250);
+    assert_eq!(world.answer(patient), None);
+    world.used.get_mut("a").unwrap().clear();
+    world.wait(250);
+    assert!(world.answer(patient).unwrap().is_ok());
+}
