@@ -187,10 +187,10 @@ fn without_a_daemon_it_reads_the_state_and_looks_at_what_lives() {
     assert_eq!(down["fix"]["command"], "wharf up");
     assert!(down["detail"].as_str().unwrap().contains("2 units are wanted, 1 runs live"), "{down}");
     assert_eq!(one(&diagnosis, "run-lost", "warning")["objects"][0], "command@dies");
-    assert_eq!(of(&diagnosis, "socket-leftover").len(), 2, "{diagnosis:#}");
+    assert_eq!(of(&diagnosis, "socket-leftover").len(), 3, "{diagnosis:#}");
     let fixed = daemon.cli(&["doctor", "--fix", "--yes", "--json"]);
-    assert_eq!(json(&fixed)["mended"].as_array().unwrap().len(), 2, "{fixed:?}");
-    assert!(!daemon.socket().exists() && !daemon.rpc_socket().exists());
+    assert_eq!(json(&fixed)["mended"].as_array().unwrap().len(), 3, "{fixed:?}");
+    assert!([daemon.socket(), daemon.rpc_socket(), daemon.admin_socket()].iter().all(|socket| !socket.exists()));
     assert!(alive(stays), "a doctor ends nobody");
     daemon.launch();
     assert_eq!(daemon.ok("service.status", json!({ "name": "command@stays" }))["pid"], stays);

@@ -31,3 +31,4 @@ mod source;
 mod surface;
 mod traps;
 mod traps_world;
+mod ui;

@@ -131,6 +131,11 @@ impl Daemon {
         self.home.join("run/rpc.sock")
     }
 
+    /// The one for people.
+    pub fn admin_socket(&self) -> PathBuf {
+        self.home.join("run/admin.sock")
+    }
+
     /// Runs `wharf daemon` and waits until it answers.
     #[track_caller]
     pub fn launch(&mut self) {

@@ -1,6 +1,7 @@
 //! What the end-to-end tests share: a real daemon in a folder of its own, callers of every kind,
 //! and the document that all traffic is held against.
 
+mod browser;
 pub mod chaos;
 mod conform;
 mod daemon;
@@ -12,6 +13,7 @@ mod http;
 mod promise;
 mod releases;
 
+pub use browser::Browser;
 pub use conform::Document;
 pub use daemon::{Daemon, Said, beside, wharf_binary};
 pub use docker::{Docker, said};

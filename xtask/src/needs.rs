@@ -5,7 +5,7 @@ use std::{path::PathBuf, process::Command};
 use crate::ground::step;
 
 /// A program, the Debian package that brings it, and what needs it.
-const PROGRAMS: [(&str, &str, &str); 14] = [
+const PROGRAMS: [(&str, &str, &str); 16] = [
     ("cc", "build-essential", "the bundled SQLite and the shim"),
     ("apt-get", "apt", "the debian install source"),
     ("dpkg-deb", "dpkg", "the debian install source"),
@@ -19,6 +19,8 @@ const PROGRAMS: [(&str, &str, &str); 14] = [
     ("setpriv", "util-linux", "tests as another user"),
     ("unshare", "util-linux", "pids and boot clocks of a test's own"),
     ("prlimit", "util-linux", "a daemon without descriptors"),
+    ("chromium", "chromium", "the page of the services in a real browser"),
+    ("chromedriver", "chromium-driver", "the page of the services in a real browser"),
     ("faketime", "faketime", "steps of the wall clock"),
 ];
 

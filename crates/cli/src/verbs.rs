@@ -78,6 +78,7 @@ verbs! {
         Events in events,
         Ops in ops,
         Cancel in cancel,
+        Ui in ui,
         Up in up,
         Down in down,
         Daemon in daemon,

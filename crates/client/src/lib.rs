@@ -42,13 +42,23 @@ const SOCKET_PATH_BYTES: usize = 107;
 /// A result as the daemon wrote it, or its error object.
 pub type Answer = Result<Box<RawValue>, ErrorObjectOwned>;
 
-/// The rpc socket of the daemon that has this service socket: `service.sock` has `rpc.sock` beside it,
+/// Another socket of the daemon that has this service socket: `service.sock` has `rpc.sock` beside it,
 /// one that was named otherwise, `a.sock`, has `a.rpc.sock`.
-pub fn rpc_socket(service: &Path) -> PathBuf {
+pub fn beside(service: &Path, name: &str) -> PathBuf {
     match service.file_stem().and_then(|stem| stem.to_str()) {
-        None | Some("service") => service.with_file_name("rpc.sock"),
-        Some(stem) => service.with_file_name(format!("{stem}.rpc.sock")),
+        None | Some("service") => service.with_file_name(name),
+        Some(stem) => service.with_file_name(format!("{stem}.{name}")),
     }
+}
+
+/// The socket of `gpu.*`, `port.*` and the other namespaces.
+pub fn rpc_socket(service: &Path) -> PathBuf {
+    beside(service, "rpc.sock")
+}
+
+/// The socket of the page for people.
+pub fn admin_socket(service: &Path) -> PathBuf {
+    beside(service, "admin.sock")
 }
 
 /// Calls the daemon behind one socket. A clone shares its connections.

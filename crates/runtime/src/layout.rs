@@ -213,6 +213,11 @@ impl Layout {
         self.sockets().join("rpc.sock")
     }
 
+    /// The socket of the page for people.
+    pub fn admin_sock(&self) -> PathBuf {
+        self.sockets().join("admin.sock")
+    }
+
     /// Where the shim's binary is put. Not below the run folder, which is often mounted noexec.
     pub fn shim_dir(&self) -> PathBuf {
         self.state.join("shim")

@@ -36,3 +36,4 @@ pub use credentials::{Credentials, Reference};
 pub use hands::RealHands;
 pub use install::{FAULT_POINTS, Garbage, Kept, LookedUp, Origin, Program, Receipt, Store, bytes_below, unpack};
 pub use layout::Layout;
+pub use secret::random_hex;

@@ -60,6 +60,13 @@ fn unkept(file: &Path, e: &io::Error) -> Failure {
     failure
 }
 
+/// So many random bytes, in hex: a token that nobody guesses.
+pub fn random_hex(bytes: usize) -> io::Result<String> {
+    let mut random = vec![0; bytes];
+    fill(&mut random)?;
+    Ok(hex(&random))
+}
+
 /// Random bytes.
 pub(crate) fn fill(bytes: &mut [u8]) -> io::Result<()> {
     File::open("/dev/urandom")?.read_exact(bytes)

@@ -2,7 +2,7 @@
 //!
 //! JSON-RPC errors are HTTP 200. Only faults of the transport use other codes, and their bodies are
 //! JSON-RPC error objects with a null id as well. Browsers are kept out: no `Origin`, one `Host`,
-//! and a content type that no form can send.
+//! and a content type that no form can send. Where pages are served there is nothing to call.
 
 mod accept;
 mod body;
@@ -14,19 +14,21 @@ mod stream;
 
 use std::borrow::Cow;
 use std::fmt;
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use bytes::Bytes;
 use hyper::body::Incoming;
-use hyper::header::{self, HeaderMap, HeaderValue};
+use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
+use serde_json::value::RawValue;
 use tokio::sync::Semaphore;
 use wharf_api::{Caller, Methods};
 
 use crate::handover::Gate;
-use crate::roster::Line;
+use crate::offer::Offer;
+use crate::pages::File;
+use crate::roster::{Busy, Line};
 use crate::wire::Seen;
 use crate::{Limits, dispatch};
 use fault::Fault;
@@ -35,12 +37,26 @@ use reply::Reply;
 /// The only content type of requests and of replies that are no stream.
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
+/// Of every page. A script that came in from elsewhere, a log's line that was taken for HTML, would not run.
+const PAGE_HEADERS: [(HeaderName, &str); 6] = [
+    (
+        header::CONTENT_SECURITY_POLICY,
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
+         base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'",
+    ),
+    (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    (header::REFERRER_POLICY, "no-referrer"),
+    (header::CACHE_CONTROL, "no-cache"),
+    (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
+    (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
+];
+
 /// What is kept of `X-Client-Id`.
 const CLIENT_CHARS: usize = 128;
 
 /// What one listener serves.
 pub(crate) struct Site {
-    pub(crate) methods: Arc<dyn Methods>,
+    pub(crate) offer: Offer,
     pub(crate) limits: Limits,
     pub(crate) budget: Arc<Semaphore>,
     pub(crate) gate: Arc<Gate>,
@@ -48,12 +64,9 @@ pub(crate) struct Site {
 }
 
 impl Site {
-    pub(crate) fn new(methods: Arc<dyn Methods>, limits: Limits, budget: Arc<Semaphore>, gate: Arc<Gate>) -> Self {
-        let mut hasher = DefaultHasher::new();
-        methods.document().hash(&mut hasher);
-        let etag = format!("\"{:016x}\"", hasher.finish());
-        let etag = HeaderValue::from_str(&etag).unwrap_or(HeaderValue::from_static("\"0\""));
-        Self { methods, limits, budget, gate, etag }
+    pub(crate) fn new(offer: Offer, limits: Limits, budget: Arc<Semaphore>, gate: Arc<Gate>) -> Self {
+        let etag = offer.document_tag();
+        Self { offer, limits, budget, gate, etag }
     }
 }
 
@@ -92,10 +105,14 @@ impl From<Fault> for Refused {
 /// Answers one request.
 pub(crate) async fn answer(guest: Arc<Guest>, request: Request<Incoming>) -> Result<Response<Reply>, Left> {
     let had_length = guest.seen.take_length();
-    let outcome = match check(&request, had_length) {
-        Ok(Route::Rpc) => rpc(&guest, request).await,
-        Ok(Route::Events) => events::response(&guest, &request),
-        Ok(route) => page(&guest, &route, request.headers()),
+    let site = guest.site.clone();
+    let outcome = match check(&request, had_length, &site.offer) {
+        Ok(Route::Rpc(methods)) => rpc(&guest, methods, request).await,
+        Ok(Route::Events(methods)) => events::response(&guest, &**methods, &request),
+        Ok(Route::Document(methods)) => document(&guest, &**methods, request.headers()),
+        Ok(Route::Card(methods)) => about(&guest, || methods.card()),
+        Ok(Route::Health) => about(&guest, || site.offer.health()),
+        Ok(Route::Page(file)) => page(&guest, file, request.headers()),
         Err(fault) => Err(fault.into()),
     };
     match outcome {
@@ -106,16 +123,17 @@ pub(crate) async fn answer(guest: Arc<Guest>, request: Request<Incoming>) -> Res
     }
 }
 
-enum Route {
-    Rpc,
-    Document,
+enum Route<'a> {
+    Rpc(&'a Arc<dyn Methods>),
+    Document(&'a Arc<dyn Methods>),
+    Card(&'a Arc<dyn Methods>),
+    Events(&'a Arc<dyn Methods>),
     Health,
-    Card,
-    Events,
+    Page(&'a File),
 }
 
 /// What must hold for every request, before anything of its body is read.
-fn check(request: &Request<Incoming>, had_length: bool) -> Result<Route, Fault> {
+fn check<'a>(request: &Request<Incoming>, had_length: bool, offer: &'a Offer) -> Result<Route<'a>, Fault> {
     let headers = request.headers();
     if headers.get_all(header::HOST).iter().count() != 1 {
         return Err(Fault::new(StatusCode::BAD_REQUEST, "exactly one Host header is needed"));
@@ -126,22 +144,30 @@ fn check(request: &Request<Incoming>, had_length: bool) -> Result<Route, Fault> 
     if headers.contains_key(header::TRANSFER_ENCODING) && had_length {
         return Err(Fault::new(StatusCode::BAD_REQUEST, "both Content-Length and Transfer-Encoding").closing());
     }
-    let route = match request.uri().path() {
-        "/rpc" => Route::Rpc,
-        "/openrpc.json" => Route::Document,
-        "/health" => Route::Health,
-        "/.well-known/heroservice.json" => Route::Card,
-        "/events" => Route::Events,
-        _ => return Err(Fault::new(StatusCode::NOT_FOUND, "no such path; calls go to POST /rpc")),
-    };
+    let route = route(offer, request.uri().path())?;
     let method = request.method();
     match route {
-        Route::Rpc if method != Method::POST => Err(Fault::not_allowed("POST")),
-        Route::Rpc => check_content(headers).map(|()| route),
+        Route::Rpc(_) if method != Method::POST => Err(Fault::not_allowed("POST")),
+        Route::Rpc(_) => check_content(headers).map(|()| route),
         // A stream that never ends has no length to tell.
-        Route::Events if method != Method::GET => Err(Fault::not_allowed("GET")),
+        Route::Events(_) if method != Method::GET => Err(Fault::not_allowed("GET")),
         _ if method != Method::GET && method != Method::HEAD => Err(Fault::not_allowed("GET, HEAD")),
         _ => Ok(route),
+    }
+}
+
+fn route<'a>(offer: &'a Offer, path: &str) -> Result<Route<'a>, Fault> {
+    match (offer, path) {
+        (_, "/health") => Ok(Route::Health),
+        (Offer::Calls(methods), "/rpc") => Ok(Route::Rpc(methods)),
+        (Offer::Calls(methods), "/openrpc.json") => Ok(Route::Document(methods)),
+        (Offer::Calls(methods), "/.well-known/heroservice.json") => Ok(Route::Card(methods)),
+        (Offer::Calls(methods), "/events") => Ok(Route::Events(methods)),
+        (Offer::Calls(_), _) => Err(Fault::new(StatusCode::NOT_FOUND, "no such path; calls go to POST /rpc")),
+        (Offer::Pages(pages), path) => pages.find(path).map(Route::Page).ok_or(Fault::new(
+            StatusCode::NOT_FOUND,
+            "no such page; calls go to POST /rpc of service.sock and rpc.sock",
+        )),
     }
 }
 
@@ -162,21 +188,25 @@ fn is_json(given: &[u8]) -> bool {
     essence.trim_ascii().eq_ignore_ascii_case(b"application/json")
 }
 
-async fn rpc(guest: &Arc<Guest>, request: Request<Incoming>) -> Result<Response<Reply>, Refused> {
+async fn rpc(
+    guest: &Arc<Guest>,
+    methods: &Arc<dyn Methods>,
+    request: Request<Incoming>,
+) -> Result<Response<Reply>, Refused> {
     let (head, incoming) = request.into_parts();
     let body = body::read(guest, incoming).await?;
     let busy = guest.line.begin().ok_or(Refused::Left)?;
     let site = &guest.site;
     let caller = caller(guest, &head.headers);
-    if site.gate.holds() && dispatch::is_changing(&*site.methods, &body.bytes, &site.limits) {
+    if site.gate.holds() && dispatch::is_changing(&**methods, &body.bytes, &site.limits) {
         held::wait(guest, &head, &body.bytes).await?;
     }
     if let Some(framing) = accept::framing(&head.headers)
         && dispatch::is_one_call(&body.bytes, &site.limits)
     {
-        return Ok(stream::response(guest, caller.into_owned(), body, framing, busy));
+        return Ok(stream::response(guest, methods.clone(), caller.into_owned(), body, framing, busy));
     }
-    match dispatch::answer(&*site.methods, &caller, &guest.line, &site.limits, &body.bytes).await {
+    match dispatch::answer(&**methods, &caller, &guest.line, &site.limits, &body.bytes).await {
         Some(reply) => Ok(json(StatusCode::OK, Reply::whole(reply.into(), busy))),
         None => {
             let mut response = Response::new(Reply::empty(busy));
@@ -198,39 +228,53 @@ fn caller<'a>(guest: &'a Guest, headers: &HeaderMap) -> Cow<'a, Caller> {
     }
 }
 
-/// The three things that can be read without a call.
-fn page(guest: &Arc<Guest>, route: &Route, headers: &HeaderMap) -> Result<Response<Reply>, Refused> {
+/// What the daemon says of itself.
+fn about(guest: &Guest, read: impl FnOnce() -> Box<RawValue>) -> Result<Response<Reply>, Refused> {
     let busy = guest.line.begin().ok_or(Refused::Left)?;
-    let site = &guest.site;
-    let text: Bytes = match route {
-        Route::Rpc => return Err(Fault::not_allowed("POST").into()),
-        Route::Events => return Err(Fault::not_allowed("GET").into()),
-        Route::Document => return Ok(document(site, headers, busy)),
-        Route::Health => shielded(|| site.methods.health().get().to_owned())?.into(),
-        Route::Card => shielded(|| site.methods.card().get().to_owned())?.into(),
-    };
-    Ok(json(StatusCode::OK, Reply::whole(text, busy)))
+    let text = catch_unwind(AssertUnwindSafe(|| read().get().to_owned()))
+        .map_err(|_| Fault::new(StatusCode::INTERNAL_SERVER_ERROR, "Internal error"))?;
+    Ok(json(StatusCode::OK, Reply::whole(text.into(), busy)))
 }
 
-fn shielded(read: impl FnOnce() -> String) -> Result<String, Fault> {
-    catch_unwind(AssertUnwindSafe(read)).map_err(|_| Fault::new(StatusCode::INTERNAL_SERVER_ERROR, "Internal error"))
+fn document(guest: &Guest, methods: &dyn Methods, headers: &HeaderMap) -> Result<Response<Reply>, Refused> {
+    let busy = guest.line.begin().ok_or(Refused::Left)?;
+    Ok(kept(&guest.site.etag, &JSON, methods.document().as_bytes(), headers, busy))
 }
 
-fn document(site: &Site, headers: &HeaderMap, busy: crate::roster::Busy) -> Response<Reply> {
+/// A file of the dashboard, and what a browser may do with it: nothing that is not of this page.
+fn page(guest: &Guest, file: &File, headers: &HeaderMap) -> Result<Response<Reply>, Refused> {
+    let busy = guest.line.begin().ok_or(Refused::Left)?;
+    let mut response = kept(&file.tag, &file.kind, file.body, headers, busy);
+    for (name, value) in PAGE_HEADERS {
+        response.headers_mut().insert(name, HeaderValue::from_static(value));
+    }
+    Ok(response)
+}
+
+/// Bytes that stay the same: not sent to whoever has them.
+fn kept(
+    tag: &HeaderValue,
+    kind: &HeaderValue,
+    bytes: &'static [u8],
+    headers: &HeaderMap,
+    busy: Busy,
+) -> Response<Reply> {
     let known = headers.get_all(header::IF_NONE_MATCH).iter().any(|tags| {
         tags.as_bytes()
             .split(|b| *b == b',')
             .map(<[u8]>::trim_ascii)
-            .any(|tag| tag == b"*" || tag.strip_prefix(b"W/").unwrap_or(tag) == site.etag.as_bytes())
+            .any(|known| known == b"*" || known.strip_prefix(b"W/").unwrap_or(known) == tag.as_bytes())
     });
     let mut response = if known {
         let mut response = Response::new(Reply::empty(busy));
         *response.status_mut() = StatusCode::NOT_MODIFIED;
         response
     } else {
-        json(StatusCode::OK, Reply::whole(Bytes::from_static(site.methods.document().as_bytes()), busy))
+        let mut response = Response::new(Reply::whole(Bytes::from_static(bytes), busy));
+        response.headers_mut().insert(header::CONTENT_TYPE, kind.clone());
+        response
     };
-    response.headers_mut().insert(header::ETAG, site.etag.clone());
+    response.headers_mut().insert(header::ETAG, tag.clone());
     response
 }
 

@@ -20,10 +20,11 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
-use wharf_api::{Caller, Methods, Peer};
+use wharf_api::{Caller, Peer};
 
 use crate::handover::{Carried, Door, Gate, Leave};
 use crate::http::{self, Guest, Site};
+use crate::offer::Offer;
 use crate::roster::{Line, Order, Roster, Seat};
 use crate::wire::{Seen, Wire};
 use crate::{Limits, Listener};
@@ -61,8 +62,8 @@ pub struct Server {
 type Guests = JoinSet<Option<Carried>>;
 
 /// Serves one listener on its own until `shutdown` is ready, then drains it.
-pub async fn serve(listener: Listener, methods: Arc<dyn Methods>, limits: Limits, shutdown: impl Future<Output = ()>) {
-    Server::new(limits).serve(listener, methods, shutdown).await;
+pub async fn serve(listener: Listener, offer: impl Into<Offer>, limits: Limits, shutdown: impl Future<Output = ()>) {
+    Server::new(limits).serve(listener, offer, shutdown).await;
 }
 
 impl Server {
@@ -81,12 +82,12 @@ impl Server {
 
     /// Serves a listener until `shutdown` is ready. Then its socket is removed, requests in flight
     /// get `drain_time` to end, and what is left is dropped. Dropping the future drops all at once.
-    pub async fn serve(&self, listener: Listener, methods: Arc<dyn Methods>, shutdown: impl Future<Output = ()>) {
+    pub async fn serve(&self, listener: Listener, offer: impl Into<Offer>, shutdown: impl Future<Output = ()>) {
         let closing = async {
             shutdown.await;
             Leave::Close
         };
-        if let Err(e) = self.serve_door(listener.into(), methods, closing).await {
+        if let Err(e) = self.serve_door(listener.into(), offer, closing).await {
             tracing::error!("the socket could not be served: {e}");
         }
     }
@@ -96,13 +97,13 @@ impl Server {
     pub async fn serve_door(
         &self,
         door: Door,
-        methods: Arc<dyn Methods>,
+        offer: impl Into<Offer>,
         leaving: impl Future<Output = Leave>,
     ) -> io::Result<Option<Door>> {
         let Door { listener, guests: carried } = door;
         let accepting = listener.accepting()?;
         let number = self.listeners.fetch_add(1, Ordering::Relaxed);
-        let site = Arc::new(Site::new(methods, self.limits.clone(), self.budget.clone(), self.gate.clone()));
+        let site = Arc::new(Site::new(offer.into(), self.limits.clone(), self.budget.clone(), self.gate.clone()));
         let mut guests = Guests::new();
         for Carried { stream, unread } in carried {
             self.greet(UnixStream::from_std(stream)?, unread, number, &site, &mut guests);

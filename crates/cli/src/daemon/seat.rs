@@ -22,8 +22,11 @@ pub(super) const SERVICE: &str = "service.sock";
 /// event.*, op.* and the other namespaces, the same.
 pub(super) const RPC: &str = "rpc.sock";
 
+/// The page for people.
+pub(super) const ADMIN: &str = "admin.sock";
+
 /// Every socket that a daemon serves, by its file's name.
-const SOCKETS: [&str; 2] = [SERVICE, RPC];
+const SOCKETS: [&str; 3] = [SERVICE, RPC, ADMIN];
 
 /// The right and the means to be the daemon.
 pub(super) struct Seat {
@@ -39,8 +42,8 @@ pub(super) fn wanted(layout: &Layout, options: &DaemonOptions) -> Result<Vec<(St
     for name in SOCKETS {
         let path = match &options.socket {
             Some(path) if name == SERVICE => path.clone(),
-            Some(path) if name == RPC => wharf_client::rpc_socket(path),
-            _ => layout.sockets().join(name),
+            Some(path) => wharf_client::beside(path, name),
+            None => layout.sockets().join(name),
         };
         wanted.push((name.to_owned(), std::path::absolute(path)?));
     }

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use tokio::{sync::watch, task::JoinHandle};
-use wharf_api::{Methods, RpcMethods, ServiceMethods};
+use wharf_api::{RpcMethods, ServiceMethods};
 use wharf_engine::{Audited, Engine};
-use wharf_server::{Door, Leave, Limits, Server};
+use wharf_server::{Door, Leave, Limits, Offer, Pages, Server};
 
-use super::seat::{RPC, SERVICE};
+use super::seat::{ADMIN, RPC, SERVICE};
 
 /// The sockets while they are served.
 pub(super) struct Serving {
@@ -21,8 +21,8 @@ impl Serving {
         let server = Arc::new(Server::new(Limits::default()));
         let (leave, leaving) = watch::channel(None);
         let serve = |(name, door): (String, Door)| {
-            let (server, methods, leaving) = (server.clone(), methods(&name, engine), until_told(leaving.clone()));
-            (name, tokio::spawn(async move { server.serve_door(door, methods, leaving).await }))
+            let (server, offer, leaving) = (server.clone(), offer(&name, engine), until_told(leaving.clone()));
+            (name, tokio::spawn(async move { server.serve_door(door, offer, leaving).await }))
         };
         let doors = doors.into_iter().map(serve).collect();
         Self { server, leave, doors }
@@ -45,12 +45,13 @@ impl Serving {
 }
 
 /// What is served at a socket: one arm a name of `seat::SOCKETS`.
-fn methods(name: &str, engine: &Engine) -> Arc<dyn Methods> {
+fn offer(name: &str, engine: &Engine) -> Offer {
     let (api, health) = (Arc::new(engine.clone()), Engine::health_body);
-    if name == RPC {
-        return Arc::new(Audited::new(engine, Arc::new(RpcMethods::new(api, health, Engine::rpc_card)), RPC));
+    match name {
+        ADMIN => Pages::new(move || api.health_body()).into(),
+        RPC => Arc::new(Audited::new(engine, Arc::new(RpcMethods::new(api, health, Engine::rpc_card)), RPC)).into(),
+        _ => Arc::new(Audited::new(engine, Arc::new(ServiceMethods::new(api, health, Engine::card)), SERVICE)).into(),
     }
-    Arc::new(Audited::new(engine, Arc::new(ServiceMethods::new(api, health, Engine::card)), SERVICE))
 }
 
 async fn until_told(mut leaving: watch::Receiver<Option<Leave>>) -> Leave {

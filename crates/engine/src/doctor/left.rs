@@ -52,7 +52,7 @@ fn groups(ground: &Ground, report: &mut Report) {
 
 fn sockets(ground: &Ground, report: &mut Report) {
     if !ground.is_daemon {
-        let all = [ground.layout.service_sock(), ground.layout.rpc_sock()];
+        let all = [ground.layout.service_sock(), ground.layout.rpc_sock(), ground.layout.admin_sock()];
         for path in all.into_iter().filter(|path| is_dead(path)) {
             let detail = path.display().to_string();
             let title = "a socket of a daemon that is gone";

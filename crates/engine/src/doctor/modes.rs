@@ -30,7 +30,7 @@ pub fn check(ground: &Ground, report: &mut Report) {
     }
     report.fine("mode-folder", "the folders of Wharf are closed to others");
     report.fine("owner-folder", "the folders of Wharf are Wharf's own");
-    for socket in [layout.service_sock(), layout.rpc_sock()] {
+    for socket in [layout.service_sock(), layout.rpc_sock(), layout.admin_sock()] {
         mode(&socket, 0o600, "mode-socket", Severity::Error, report);
     }
     report.fine("mode-socket", "the sockets are closed to others");

@@ -17,7 +17,7 @@ use futures_util::future::BoxFuture;
 use hyper::header::HeaderMap;
 use hyper::{Request, Response, StatusCode};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
-use wharf_api::{EventKind, EventRow, Following, WatchParams, error_object};
+use wharf_api::{EventKind, EventRow, Following, Methods, WatchParams, error_object};
 use wharf_model::{ErrorKind, Failure};
 
 use super::accept::{self, Framing};
@@ -40,10 +40,14 @@ pub(super) struct Events {
 }
 
 /// Begins a stream, or says why there is none.
-pub(super) fn response<B>(guest: &Arc<Guest>, request: &Request<B>) -> Result<Response<Reply>, Refused> {
+pub(super) fn response<B>(
+    guest: &Guest,
+    methods: &dyn Methods,
+    request: &Request<B>,
+) -> Result<Response<Reply>, Refused> {
     let limits = &guest.site.limits;
     let reader = params(request.uri().query().unwrap_or_default(), request.headers());
-    let reader = match reader.map(|params| guest.site.methods.follow(&params)) {
+    let reader = match reader.map(|params| methods.follow(&params)) {
         Ok(None) => return Err(Fault::new(StatusCode::NOT_FOUND, "this socket has no events").into()),
         Ok(Some(reader)) => reader,
         Err(failure) => Err(failure),

@@ -12,7 +12,7 @@ use hyper::Response;
 use hyper::header::{self, HeaderValue};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
-use wharf_api::{Caller, Notification};
+use wharf_api::{Caller, Methods, Notification};
 
 use super::accept::Framing;
 use super::body::Whole;
@@ -35,7 +35,8 @@ pub(super) struct Stream {
 
 /// Starts a call whose answer is streamed.
 pub(super) fn response(
-    guest: &Arc<Guest>,
+    guest: &Guest,
+    methods: Arc<dyn Methods>,
     caller: Caller,
     body: Whole,
     framing: Framing,
@@ -45,8 +46,7 @@ pub(super) fn response(
     let (sender, notifications) = mpsc::channel(limits.stream_notifications.max(1));
     let caller = Caller { stream: Some(sender), ..caller };
     let (site, line) = (guest.site.clone(), guest.line.clone());
-    let call =
-        Box::pin(async move { dispatch::answer(&*site.methods, &caller, &line, &site.limits, &body.bytes).await });
+    let call = Box::pin(async move { dispatch::answer(&*methods, &caller, &line, &site.limits, &body.bytes).await });
     let alive = (framing == Framing::Events).then(|| {
         let mut alive = interval_at(Instant::now() + limits.keep_alive, limits.keep_alive);
         alive.set_missed_tick_behavior(MissedTickBehavior::Delay);

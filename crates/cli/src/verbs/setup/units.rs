@@ -49,7 +49,7 @@ impl Site {
             variables.extend(set("PATH"));
         }
         let named_socket = is_named.then(|| service.clone());
-        let sockets = vec![service.clone(), wharf_client::rpc_socket(&service)];
+        let sockets = vec![service.clone(), wharf_client::rpc_socket(&service), wharf_client::admin_socket(&service)];
         let user = var("USER").filter(|user| !user.is_empty()).unwrap_or_else(|| "$USER".into());
         Self { scope, binary, folder, sockets, named_socket, variables, user, systemd }
     }
