@@ -23,7 +23,7 @@ struct Lock {
     packages: BTreeMap<String, Package>,
 }
 
-#[derive(Deserialize)]
+#[derive(Debug, Default, Deserialize)]
 struct Package {
     #[serde(default)]
     version: Option<String>,
@@ -33,14 +33,20 @@ struct Package {
     resolved: Option<String>,
     #[serde(default)]
     dependencies: BTreeMap<String, String>,
+    /// Of the root alone, and of ours: npm keeps them in the package.json.
+    #[serde(default)]
+    overrides: BTreeMap<String, String>,
     #[serde(default, rename = "inBundle")]
     in_bundle: bool,
 }
 
 /// Into `tree/node_modules`.
 pub(super) async fn fetch(job: &Job<'_>, npm: &Npm, node: &Node) -> Result<Fetched, Failure> {
-    let wanted = check(npm)?;
-    let manifest = json!({ "name": job.plan.service, "private": true, "dependencies": wanted }).to_string();
+    let root = check(npm)?;
+    let manifest = json!({
+        "name": job.plan.service, "private": true, "dependencies": root.dependencies, "overrides": root.overrides,
+    });
+    let manifest = manifest.to_string();
     for (name, text) in [("package.json", &manifest), ("package-lock.json", &npm.lock)] {
         let path = job.tree.join(name);
         fs::write(&path, text).map_err(|e| unplaced(&path, e))?;
@@ -85,16 +91,16 @@ fn link(tree: &Path, program: &Path) -> Result<(), Failure> {
     linked.map_err(|e| unplaced(&bin, e))
 }
 
-/// The lock pins this version, and a digest of everything; nothing in it comes from elsewhere. Answers what the
-/// package.json must say.
-fn check(npm: &Npm) -> Result<BTreeMap<String, String>, Failure> {
+/// The lock pins this version, and a digest of everything; nothing in it comes from elsewhere. Answers its root: what
+/// the package.json must say.
+fn check(npm: &Npm) -> Result<Package, Failure> {
     let wrong = |text: String| {
         Failure::new(ErrorKind::InstallFailed, format!("the lock file of {} {text}", npm.package)).hint(format!(
             "make it anew: npm install --package-lock-only --ignore-scripts --save-exact {}@{}",
             npm.package, npm.version
         ))
     };
-    let lock: Lock = serde_json::from_str(&npm.lock).map_err(|e| wrong(format!("is none: {e}")))?;
+    let mut lock: Lock = serde_json::from_str(&npm.lock).map_err(|e| wrong(format!("is none: {e}")))?;
     if lock.version < 2 {
         return Err(wrong(format!("is of version {}, which knows no digests of everything", lock.version)));
     }
@@ -111,7 +117,7 @@ fn check(npm: &Npm) -> Result<BTreeMap<String, String>, Failure> {
             return Err(wrong(format!("takes {name} from elsewhere than a registry")));
         }
     }
-    Ok(lock.packages.get("").map(|root| root.dependencies.clone()).unwrap_or_default())
+    Ok(lock.packages.remove("").unwrap_or_default())
 }
 
 fn unfetched(what: &str, output: &Output) -> Failure {
@@ -143,7 +149,7 @@ mod tests {
     #[test]
     fn a_lock_pins_the_version_and_every_digest() {
         let sound = json!({ "version": "7.7.3", "integrity": "sha512-x" });
-        assert_eq!(check(&npm(lock(sound))).unwrap()["semver"], "7.7.3");
+        assert_eq!(check(&npm(lock(sound))).unwrap().dependencies["semver"], "7.7.3");
         for (package, wanted) in [
             (json!({ "version": "7.7.2", "integrity": "sha512-x" }), "pins 7.7.2 and not 7.7.3"),
             (json!({ "version": "7.7.3" }), "has no sha512 of node_modules/semver"),
