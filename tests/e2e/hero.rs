@@ -231,12 +231,14 @@ fn health_is_asked_of_the_socket_that_was_named_and_of_no_other() {
         json!({
             "argv": [beside("wharf-talker"), format!("serve:{}:200:{document}", bound.display()), "wait"],
             "health": { "http": { "socket": socket, "path": "/openrpc.json", "json": { "/info/title": "thing" } } },
-            "start_timeout_s": 1,
+            "start_timeout_s": 3,
         })
     };
     let error = daemon.err("service.start", json!({ "name": "command@flat", "with": with(&named) }));
     assert_eq!(error["code"], -32004, "{error}");
     assert!(error["data"]["causes"].to_string().contains(named.to_str().unwrap()), "it says where it asked: {error}");
+    let instead = format!("it listens on {}", bound.display());
+    assert!(error["data"]["causes"].to_string().contains(&instead), "and where it would be heard: {error}");
     daemon.ok("service.stop", json!({ "name": "command@flat" }));
     let _ = fs::remove_file(&bound);
     daemon.ok("service.start", json!({ "name": "command@flat", "with": with(&bound) }));

@@ -34,6 +34,7 @@ use crate::{
     launch::{Launcher, LiveRun, RunAs, RunPlan},
     layout::Layout,
     notify::{Ear, Socket},
+    ports::Ears,
     probe::{self, LogLines},
     requirements, secret,
     tool::Tool,
@@ -42,6 +43,9 @@ use crate::{
 
 /// A program that is asked for its version may take this long.
 const VERSION_MS: u64 = 5_000;
+
+/// So long after its start a program listens where it means to; before, it is not asked where that is.
+const SETTLED_MS: i64 = 1_000;
 
 /// A text that a service reads is no longer, in bytes.
 const SMALL_TEXT: u64 = 1 << 20;
@@ -294,6 +298,12 @@ impl probe::Around for RealHands {
         let registry = self.registry();
         let lives = registry.contains_key(&run);
         lives.then(|| (self.layout.log(&cx.unit, run), self.log_lines.cursor(run, pattern)))
+    }
+
+    fn ears(&self, cx: &Context) -> Option<Ears> {
+        let live = self.live(cx.run?)?;
+        let is_settled = wharf_sys::clock::wall_ms() - live.started_at_ms() >= SETTLED_MS;
+        is_settled.then(|| Ears::of(&live.pids()))
     }
 }
 

@@ -6,6 +6,7 @@
 mod bind;
 mod containers;
 mod diag;
+mod ears;
 mod evict;
 mod proc_net;
 mod settings;
@@ -24,6 +25,7 @@ use wharf_model::{ErrorKind, Failure, Protocol, UnitName};
 pub use bind::{attempt, listen, park};
 pub(crate) use containers::sockets as engine_sockets;
 pub use containers::{Container, is_engine, running as running_containers};
+pub(crate) use ears::Ears;
 pub use evict::{Ended, end};
 pub use settings::{OfUnit, Settings, ephemeral};
 pub use socket::{Socket, Use, at, bound, has_diag, listening, listening_tcp};

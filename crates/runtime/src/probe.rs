@@ -22,7 +22,9 @@ use tokio::{
     time::timeout,
 };
 use wharf_model::{Failure, Health, Verdict};
-use wharf_services::{Command, Context, Endpoint, Output, Probe};
+use wharf_services::{Command, Context, Endpoint, HttpProbe, Output, Probe};
+
+use crate::ports::Ears;
 
 pub(crate) use log_line::{Cursor, LogLines};
 
@@ -35,6 +37,8 @@ pub(crate) trait Around: Send + Sync {
     fn run_to_end<'a>(&'a self, cx: &'a Context, command: Command) -> BoxFuture<'a, Result<Output, Failure>>;
     /// The log of the run that is asked, and how far it was read for this expression; `None`: the run is over.
     fn log(&self, cx: &Context, pattern: &str) -> Option<(PathBuf, Cursor)>;
+    /// Where the run that is asked listens; `None`: it is not known, or too early to say.
+    fn ears(&self, cx: &Context) -> Option<Ears>;
 }
 
 /// Asks, within the context's time limit.
@@ -48,7 +52,22 @@ pub(crate) fn ask<'a>(cx: &'a Context, probe: Probe, around: &'a dyn Around) -> 
     .boxed()
 }
 
+/// Asks, and where nobody hears says where the run listens instead.
 async fn one(cx: &Context, probe: Probe, around: &dyn Around, limit_ms: u64) -> Result<Health, Failure> {
+    let at = match &probe {
+        Probe::Http(HttpProbe { at, .. }) | Probe::Connect(at) | Probe::Exchange { at, .. } => Some(at.clone()),
+        Probe::Process | Probe::Exec(_) | Probe::LogLine(_) | Probe::All(_) | Probe::Any(_) => None,
+    };
+    let health = answer(cx, probe, around, limit_ms).await?;
+    let Some(at) = at.filter(|_| health.verdict == Verdict::Unhealthy) else { return Ok(health) };
+    let elsewhere = around.ears(cx).filter(|ears| !ears.hears(&at)).map(|ears| ears.to_string());
+    Ok(match elsewhere.filter(|places| !places.is_empty()) {
+        Some(places) => Health { detail: format!("{}; it listens on {places}", health.detail), ..health },
+        None => health,
+    })
+}
+
+async fn answer(cx: &Context, probe: Probe, around: &dyn Around, limit_ms: u64) -> Result<Health, Failure> {
     Ok(match probe {
         Probe::Process => Health::healthy("its process lives"),
         Probe::Http(http) => http::ask(&http).await,

@@ -3,7 +3,6 @@
 use std::{io::Write, net::TcpListener, time::Instant};
 
 use serde_json::json;
-use wharf_services::HttpProbe;
 
 use super::*;
 use crate::testing::context;
@@ -18,6 +17,10 @@ impl Around for Nothing {
 
     fn log(&self, _: &Context, _: &str) -> Option<(PathBuf, Cursor)> {
         None
+    }
+
+    fn ears(&self, _: &Context) -> Option<Ears> {
+        Some(Ears::default())
     }
 }
 
