@@ -3,6 +3,8 @@
 //! Events are numbered from 1 in each life of the daemon, without a hole; `boot` names that life.
 //! It refuses to know who makes them and how they are kept.
 
+mod kind;
+
 use async_trait::async_trait;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -11,6 +13,8 @@ use wharf_model::{
     DeviceId, DriftKind, EndReason, Exit, Failure, LeaseId, LeaseState, Operation, Phase, PortLeaseId, Protocol, RunId,
     UnitName,
 };
+
+pub use kind::EventKind;
 
 /// One thing that has happened.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -322,211 +326,7 @@ pub enum Disk {
     Logs,
 }
 
-/// The kinds of events.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub enum EventKind {
-    /// A daemon has begun.
-    #[serde(rename = "daemon.started")]
-    DaemonStarted,
-    /// The daemon ends.
-    #[serde(rename = "daemon.stopping")]
-    DaemonStopping,
-    /// A unit's phase changed.
-    #[serde(rename = "unit.phase")]
-    UnitPhase,
-    /// A run is over.
-    #[serde(rename = "unit.ended")]
-    UnitEnded,
-    /// A unit will be started again.
-    #[serde(rename = "unit.retry")]
-    UnitRetry,
-    /// A schedule was passed over.
-    #[serde(rename = "unit.skipped")]
-    UnitSkipped,
-    /// A unit is forgotten.
-    #[serde(rename = "unit.gone")]
-    UnitGone,
-    /// An operation was begun.
-    #[serde(rename = "op.began")]
-    OpBegan,
-    /// An operation has ended.
-    #[serde(rename = "op.ended")]
-    OpEnded,
-    /// A run truncated its own log.
-    #[serde(rename = "log.truncated")]
-    LogTruncated,
-    /// A part of a log is lost.
-    #[serde(rename = "log.lost")]
-    LogLost,
-    /// A disk is full, or nearly.
-    #[serde(rename = "disk.low")]
-    DiskLow,
-    /// There is room on the disk again.
-    #[serde(rename = "disk.freed")]
-    DiskFreed,
-    /// A lease of GPUs has gone from one state to the next.
-    #[serde(rename = "gpu.lease")]
-    GpuLease,
-    /// The holder of a lease was asked to make room and stay, or to wake up.
-    #[serde(rename = "gpu.asked")]
-    GpuAsked,
-    /// The holder of a lease takes more than it declared.
-    #[serde(rename = "gpu.over_declared")]
-    GpuOverDeclared,
-    /// Somebody without a lease has taken memory of a GPU.
-    #[serde(rename = "gpu.foreign")]
-    GpuForeign,
-    /// A GPU came, went, or is not to be used any more.
-    #[serde(rename = "gpu.device")]
-    GpuDevice,
-    /// The holder of a lease is gone, and its memory did not come back.
-    #[serde(rename = "gpu.leak")]
-    GpuLeak,
-    /// A GPU is nearly full.
-    #[serde(rename = "gpu.headroom_low")]
-    GpuHeadroomLow,
-    /// Two listen on one port.
-    #[serde(rename = "port.duplicate")]
-    PortDuplicate,
-    /// Somebody else listens on a port.
-    #[serde(rename = "port.intruder")]
-    PortIntruder,
-    /// A port can be reached from outside.
-    #[serde(rename = "port.open")]
-    PortOpen,
-    /// Somebody listens on a port.
-    #[serde(rename = "port.appeared")]
-    PortAppeared,
-    /// Nobody listens there any more.
-    #[serde(rename = "port.vanished")]
-    PortVanished,
-    /// What listens differs from what was declared in another way.
-    #[serde(rename = "port.drift")]
-    PortDrift,
-    /// A lease of ports is over.
-    #[serde(rename = "port.freed")]
-    PortFreed,
-    /// Events are not kept any more.
-    #[serde(rename = "gap")]
-    Gap,
-    /// `since` is of another life of the daemon.
-    #[serde(rename = "gap.boot")]
-    GapBoot,
-}
-
-impl EventKind {
-    /// All of them.
-    pub const ALL: [Self; 29] = [
-        Self::DaemonStarted,
-        Self::DaemonStopping,
-        Self::UnitPhase,
-        Self::UnitEnded,
-        Self::UnitRetry,
-        Self::UnitSkipped,
-        Self::UnitGone,
-        Self::OpBegan,
-        Self::OpEnded,
-        Self::LogTruncated,
-        Self::LogLost,
-        Self::DiskLow,
-        Self::DiskFreed,
-        Self::GpuLease,
-        Self::GpuAsked,
-        Self::GpuOverDeclared,
-        Self::GpuForeign,
-        Self::GpuDevice,
-        Self::GpuLeak,
-        Self::GpuHeadroomLow,
-        Self::PortDuplicate,
-        Self::PortIntruder,
-        Self::PortOpen,
-        Self::PortAppeared,
-        Self::PortVanished,
-        Self::PortDrift,
-        Self::PortFreed,
-        Self::Gap,
-        Self::GapBoot,
-    ];
-
-    /// As it is on the wire.
-    pub const fn word(self) -> &'static str {
-        match self {
-            Self::DaemonStarted => "daemon.started",
-            Self::DaemonStopping => "daemon.stopping",
-            Self::UnitPhase => "unit.phase",
-            Self::UnitEnded => "unit.ended",
-            Self::UnitRetry => "unit.retry",
-            Self::UnitSkipped => "unit.skipped",
-            Self::UnitGone => "unit.gone",
-            Self::OpBegan => "op.began",
-            Self::OpEnded => "op.ended",
-            Self::LogTruncated => "log.truncated",
-            Self::LogLost => "log.lost",
-            Self::DiskLow => "disk.low",
-            Self::DiskFreed => "disk.freed",
-            Self::GpuLease => "gpu.lease",
-            Self::GpuAsked => "gpu.asked",
-            Self::GpuOverDeclared => "gpu.over_declared",
-            Self::GpuForeign => "gpu.foreign",
-            Self::GpuDevice => "gpu.device",
-            Self::GpuLeak => "gpu.leak",
-            Self::GpuHeadroomLow => "gpu.headroom_low",
-            Self::PortDuplicate => "port.duplicate",
-            Self::PortIntruder => "port.intruder",
-            Self::PortOpen => "port.open",
-            Self::PortAppeared => "port.appeared",
-            Self::PortVanished => "port.vanished",
-            Self::PortDrift => "port.drift",
-            Self::PortFreed => "port.freed",
-            Self::Gap => "gap",
-            Self::GapBoot => "gap.boot",
-        }
-    }
-
-    /// The kinds that a person means: `unit.phase` is itself, `unit` is every kind of a unit.
-    /// Empty where it means none.
-    pub fn meant(text: &str) -> Vec<Self> {
-        let group = |word: &str| word.split('.').next() == Some(text);
-        Self::ALL.into_iter().filter(|kind| kind.word() == text || group(kind.word())).collect()
-    }
-}
-
 impl Happened {
-    /// Its kind.
-    pub const fn kind(&self) -> EventKind {
-        match self {
-            Self::DaemonStarted { .. } => EventKind::DaemonStarted,
-            Self::DaemonStopping => EventKind::DaemonStopping,
-            Self::UnitPhase { .. } => EventKind::UnitPhase,
-            Self::UnitEnded { .. } => EventKind::UnitEnded,
-            Self::UnitRetry { .. } => EventKind::UnitRetry,
-            Self::UnitSkipped => EventKind::UnitSkipped,
-            Self::UnitGone => EventKind::UnitGone,
-            Self::OpBegan { .. } => EventKind::OpBegan,
-            Self::OpEnded { .. } => EventKind::OpEnded,
-            Self::LogTruncated { .. } => EventKind::LogTruncated,
-            Self::LogLost { .. } => EventKind::LogLost,
-            Self::DiskLow { .. } => EventKind::DiskLow,
-            Self::DiskFreed { .. } => EventKind::DiskFreed,
-            Self::GpuLease { .. } => EventKind::GpuLease,
-            Self::GpuAsked { .. } => EventKind::GpuAsked,
-            Self::GpuOverDeclared { .. } => EventKind::GpuOverDeclared,
-            Self::GpuForeign { .. } => EventKind::GpuForeign,
-            Self::GpuDevice { .. } => EventKind::GpuDevice,
-            Self::GpuLeak { .. } => EventKind::GpuLeak,
-            Self::GpuHeadroomLow { .. } => EventKind::GpuHeadroomLow,
-            Self::PortDuplicate { .. } => EventKind::PortDuplicate,
-            Self::PortIntruder { .. } => EventKind::PortIntruder,
-            Self::PortOpen { .. } => EventKind::PortOpen,
-            Self::PortAppeared { .. } => EventKind::PortAppeared,
-            Self::PortVanished { .. } => EventKind::PortVanished,
-            Self::PortDrift { .. } => EventKind::PortDrift,
-            Self::PortFreed { .. } => EventKind::PortFreed,
-            Self::Gap { .. } => EventKind::Gap,
-            Self::GapBoot { .. } => EventKind::GapBoot,
-        }
-    }
-
     /// Whether it is about one of these ports.
     pub fn is_of_port(&self, wanted: &[u16]) -> bool {
         match self {
@@ -612,26 +412,3 @@ pub trait Following: Send {
 
 /// A reader that has begun, or why there is none: `invalid_params`, or `conflict` where there are too many.
 pub type Follow = Result<Box<dyn Following>, Failure>;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn words_are_those_of_the_wire() {
-        for kind in EventKind::ALL {
-            assert_eq!(serde_json::to_value(kind).unwrap(), kind.word());
-        }
-        let gap = serde_json::to_value(Happened::Gap { from: 1, to: 2 }).unwrap();
-        assert_eq!(gap, serde_json::json!({ "kind": EventKind::Gap.word(), "from": 1, "to": 2 }));
-        let stopping = serde_json::to_value(Happened::DaemonStopping).unwrap();
-        assert_eq!(stopping["kind"], Happened::DaemonStopping.kind().word());
-    }
-
-    #[test]
-    fn a_group_means_all_of_its_kinds() {
-        assert_eq!(EventKind::meant("unit.phase"), [EventKind::UnitPhase]);
-        assert_eq!(EventKind::meant("op"), [EventKind::OpBegan, EventKind::OpEnded]);
-        assert_eq!(EventKind::meant("uni"), []);
-    }
-}

@@ -7,7 +7,7 @@ use wharf_api::rpc::port::{
     PortConfirmParams, PortConfirmed, PortLeaseParams, PortLeased, PortReleaseParams, PortReleased, PortRenewParams,
     PortRenewed,
 };
-use wharf_model::{ErrorKind, Failure, Handoff, PortLeaseId, Reach};
+use wharf_model::{ErrorKind, Failure, Handoff, PortLeaseId, Protocol, Reach};
 
 use super::protocol;
 use crate::{
@@ -16,6 +16,57 @@ use crate::{
     trouble::{Outcome, Trouble},
     words,
 };
+
+/// Which port, and who asks.
+#[derive(Debug, clap::Args)]
+pub(super) struct Wanted {
+    /// What the port is called: http
+    #[arg(value_name = "NAME")]
+    pub(super) name: String,
+    /// What you call yourself, instead of your user's name
+    #[arg(long, value_name = "NAME")]
+    service: Option<String>,
+    /// This number, and no other
+    #[arg(long, value_name = "PORT", conflicts_with_all = ["range", "count"], value_parser = clap::value_parser!(u16).range(1..))]
+    port: Option<u16>,
+    /// What for: gpu, ml, data, utility, ui, mcp, any
+    #[arg(long, value_name = "PURPOSE")]
+    range: Option<String>,
+    /// How many; the second is in PORT_2 and, where it is given open, descriptor 4, and so on
+    #[arg(long, value_name = "COUNT", default_value_t = 1)]
+    count: u16,
+    /// It may be reached from other machines
+    #[arg(long)]
+    open: bool,
+    /// The number is not remembered
+    #[arg(long)]
+    no_sticky: bool,
+}
+
+impl Wanted {
+    /// A lease of it, for as long as nothing else is said.
+    pub(super) fn params(self) -> PortLeaseParams {
+        PortLeaseParams {
+            port_name: self.name,
+            service: self.service,
+            port: self.port,
+            range: self.range,
+            from: None,
+            to: None,
+            count: self.count,
+            contiguous: false,
+            bind: if self.open { Reach::Any } else { Reach::Loopback },
+            protocol: Protocol::Tcp,
+            network: None,
+            sticky: !self.no_sticky,
+            ttl_ms: None,
+            holder_pid: None,
+            handoff: Handoff::Park,
+            client_key: None,
+            dry_run: false,
+        }
+    }
+}
 
 /// Take a port for a program that is no service
 ///
@@ -29,27 +80,11 @@ use crate::{
   PORT=$(wharf ports lease train)                       until this shell ends
   wharf ports lease api --port 8100 --ttl 60 --key ci   wharf ports renew keeps it")]
 pub(crate) struct Lease {
-    /// What the port is called: http
-    #[arg(value_name = "NAME")]
-    name: String,
-    /// What you call yourself, instead of your user's name
-    #[arg(long, value_name = "NAME")]
-    service: Option<String>,
-    /// This number, and no other
-    #[arg(long, value_name = "PORT", conflicts_with_all = ["range", "count"], value_parser = clap::value_parser!(u16).range(1..))]
-    port: Option<u16>,
-    /// What for: gpu, ml, data, utility, ui, mcp, any
-    #[arg(long, value_name = "PURPOSE")]
-    range: Option<String>,
-    /// How many; the second is in PORT_2, and so on
-    #[arg(long, value_name = "COUNT", default_value_t = 1)]
-    count: u16,
+    #[command(flatten)]
+    wanted: Wanted,
     /// Several lie side by side
     #[arg(long)]
     contiguous: bool,
-    /// It may be reached from other machines
-    #[arg(long)]
-    open: bool,
     /// UDP instead of TCP
     #[arg(long)]
     udp: bool,
@@ -65,9 +100,6 @@ pub(crate) struct Lease {
     /// The same key is the same lease, however often it is asked for
     #[arg(long, value_name = "KEY")]
     key: Option<String>,
-    /// The number is not remembered
-    #[arg(long)]
-    no_sticky: bool,
     /// Only say what would be given
     #[arg(long)]
     dry_run: bool,
@@ -86,23 +118,14 @@ impl Lease {
             (None, None, true) => Some(std::os::unix::process::parent_id().cast_signed()),
         };
         let params = PortLeaseParams {
-            port_name: self.name,
-            service: self.service,
-            port: self.port,
-            range: self.range,
-            from: None,
-            to: None,
-            count: self.count,
             contiguous: self.contiguous,
-            bind: if self.open { Reach::Any } else { Reach::Loopback },
             protocol: protocol(self.udp),
-            network: None,
-            sticky: !self.no_sticky,
             ttl_ms: self.ttl.map(|s| s.saturating_mul(1000)),
             holder_pid,
             handoff: if self.plain { Handoff::Plain } else { Handoff::Park },
             client_key: self.key,
             dry_run: self.dry_run,
+            ..self.wanted.params()
         };
         let (raw, leased) = ask(session, &params)?;
         if let (Some((program, args)), false) = (self.program.split_first(), self.dry_run) {

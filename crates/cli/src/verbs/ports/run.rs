@@ -3,9 +3,9 @@
 use std::{io, os::fd::OwnedFd, os::unix::net::UnixStream, process::Command, time::Duration};
 
 use wharf_api::rpc::port::{PortLeaseParams, PortLeased};
-use wharf_model::{ErrorKind, Failure, Handoff, Protocol, Reach};
+use wharf_model::{ErrorKind, Failure, Handoff};
 
-use super::lease;
+use super::lease::{self, Wanted};
 use crate::{
     session::Session,
     trouble::{Outcome, Trouble},
@@ -28,27 +28,8 @@ const LINE_BYTES: usize = 8 * 1024;
   wharf ports run web --range ui -- uvicorn --fd 3 shop:app
   wharf ports run api --port 8100 --open -- ./server")]
 pub(crate) struct Run {
-    /// What the port is called: http
-    #[arg(value_name = "NAME")]
-    name: String,
-    /// What you call yourself, instead of your user's name
-    #[arg(long, value_name = "NAME")]
-    service: Option<String>,
-    /// This number, and no other
-    #[arg(long, value_name = "PORT", conflicts_with_all = ["range", "count"], value_parser = clap::value_parser!(u16).range(1..))]
-    port: Option<u16>,
-    /// What for: gpu, ml, data, utility, ui, mcp, any
-    #[arg(long, value_name = "PURPOSE")]
-    range: Option<String>,
-    /// How many; the second is descriptor 4 and in PORT_2, and so on
-    #[arg(long, value_name = "COUNT", default_value_t = 1)]
-    count: u16,
-    /// It may be reached from other machines
-    #[arg(long)]
-    open: bool,
-    /// The number is not remembered
-    #[arg(long)]
-    no_sticky: bool,
+    #[command(flatten)]
+    wanted: Wanted,
     /// The program
     #[arg(last = true, required = true, value_name = "PROGRAM")]
     program: Vec<String>,
@@ -56,32 +37,16 @@ pub(crate) struct Run {
 
 impl Run {
     pub(crate) fn run(self, session: &Session) -> Outcome {
-        let params = PortLeaseParams {
-            port_name: self.name.clone(),
-            service: self.service,
-            port: self.port,
-            range: self.range,
-            from: None,
-            to: None,
-            count: self.count,
-            contiguous: false,
-            bind: if self.open { Reach::Any } else { Reach::Loopback },
-            protocol: Protocol::Tcp,
-            network: None,
-            sticky: !self.no_sticky,
-            ttl_ms: None,
-            // The program takes this process's place.
-            holder_pid: Some(std::process::id().cast_signed()),
-            handoff: Handoff::Fd,
-            client_key: None,
-            dry_run: false,
-        };
+        let name = self.wanted.name.clone();
+        // The program takes this process's place.
+        let holder_pid = Some(std::process::id().cast_signed());
+        let params = PortLeaseParams { holder_pid, handoff: Handoff::Fd, ..self.wanted.params() };
         let (_, leased) = lease::ask(session, &params)?;
         let sockets = fetch(&leased).map_err(|e| Trouble::Failure(not_fetched(&leased, e)))?;
         let Some((program, args)) = self.program.split_first() else { return Err(no_program()) };
         let mut command = Command::new(program);
         command.args(args).envs(&leased.env);
-        let failed = wharf_sys::passed::become_with(&mut command, sockets, &self.name);
+        let failed = wharf_sys::passed::become_with(&mut command, sockets, &name);
         Err(lease::not_run(program, &failed))
     }
 }
