@@ -1,25 +1,20 @@
 //! Acts: each is a task that does one thing through the service's code and ends in a fact.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fs, io,
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::Duration,
-};
+mod launch;
+mod remove;
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use futures_util::FutureExt;
-use wharf_core::{Act, Effects, Fact, FoundRun, Life, Placing, Removal, Saved, Unit, arbiter::Change};
-use wharf_model::{ErrorKind, Exit, Failure, Health, Installed, Phase, RunId, Signal, UnitName};
+use wharf_core::{Act, Effects, Fact, FoundRun, Life, Placing, Unit, arbiter::Change};
+use wharf_model::{ErrorKind, Exit, Failure, Health, Installed, RunId, Signal, UnitName};
 use wharf_runtime::{
-    Credentials,
     launch::{Found, LiveRun},
     logs::{Query, UnitLog},
-    ports,
 };
 use wharf_services::{Context, Service, Wanted};
 
-use crate::{clear, defer, engine::Shared, fit, gpus, hearing, strangers};
+use crate::{clear, engine::Shared, fit, hearing, strangers};
 
 /// In a run's folder: the unit as it was when the run began.
 pub const UNIT_FILE: &str = "unit.json";
@@ -154,7 +149,7 @@ pub fn begin(shared: &Arc<Shared>, act: Act, unit: Option<&Unit>) {
         Act::Abandon { op, .. } => shared.not_placing(op).into_iter().for_each(|task| task.abort()),
         Act::Launch { run, .. } => {
             let (Some(unit), Some(cx)) = (unit.cloned(), cx) else { return };
-            tasks.spawn(async move { launch(&shared, unit, cx, run).await });
+            tasks.spawn(async move { launch::launch(&shared, unit, cx, run).await });
         }
         Act::Probe { unit: name, run } => {
             let Some(mut cx) = cx else { return };
@@ -208,7 +203,7 @@ pub fn begin(shared: &Arc<Shared>, act: Act, unit: Option<&Unit>) {
         }
         Act::Remove { unit: name, op, removal } => {
             tasks.spawn_blocking(move || {
-                let result = remove(&shared, &name, removal);
+                let result = remove::remove(&shared, &name, removal);
                 shared.tell(Fact::Removed { unit: name, op, result });
             });
         }
@@ -261,92 +256,6 @@ async fn put_back(shared: &Shared, cx: &Context) -> Result<Option<Installed>, Fa
     Ok(Some(installed))
 }
 
-/// Port preflight, the unit's folders, then the service's own start.
-async fn launch(shared: &Arc<Shared>, unit: Unit, mut cx: Context, run: RunId) {
-    let name = unit.name.clone();
-    let limit = Duration::from_millis(unit.policy.start_timeout_ms);
-    let cancelled = shared.launching(run);
-    let made = tokio::select! {
-        made = unbroken(&name, make_run(shared, &unit, &mut cx)) => made,
-        _ = cancelled => Err(Failure::new(ErrorKind::Conflict, format!("{name} was stopped before it was made"))),
-        () = tokio::time::sleep(limit) => Err(Failure::new(
-            ErrorKind::Timeout,
-            format!("{name} was not made within {} s", limit.as_secs()),
-        )),
-    };
-    shared.not_launching(run);
-    match made {
-        Ok((pid, live)) => {
-            tracing::info!("Started {name} with PID {pid}{}", ports_text(&cx.ports));
-            remember_beside(shared, &unit, run, &cx.ports);
-            gpus::limit(shared, &name, cx.vram, &live);
-            shared.tell(Fact::Launched { unit: name.clone(), run, pid, ports: cx.ports });
-            hearing::begin(shared, &name, run, &live);
-            watch(shared, name, run, live).await;
-        }
-        Err(failure) => {
-            // What was given up may be on its way: it is told as not launched when nothing of it can begin.
-            shared.launcher.settled(run).await;
-            // A start that failed after its spawn leaves nothing behind.
-            if let Some(live) = shared.hands.live(run) {
-                live.kill_all();
-                live.emptied().await;
-                clear::up(shared.clone(), name.clone(), run).await;
-            }
-            tracing::warn!("{name} was not started: {failure}");
-            shared.tell(Fact::NotLaunched { unit: name.clone(), run, failure: failure.about(&name) });
-        }
-    }
-}
-
-fn ports_text(ports: &BTreeMap<String, u16>) -> String {
-    let list: Vec<String> = ports.iter().map(|(name, n)| format!("{name} {n}")).collect();
-    if list.is_empty() { String::new() } else { format!(" on port {}", list.join(", ")) }
-}
-
-/// The unit's ports are free for its program, or are given to it as sockets.
-async fn open_ports(
-    shared: &Shared,
-    unit: &Unit,
-    ports: &BTreeMap<String, u16>,
-    knocked: Vec<(String, std::os::fd::OwnedFd)>,
-) -> Result<Vec<(String, std::os::fd::OwnedFd)>, Failure> {
-    let passes = unit.policy.on_demand.as_ref().is_some_and(|o| o.pass_sockets);
-    if !passes || !knocked.is_empty() {
-        return Ok(knocked);
-    }
-    shared.doorman.open_to_pass(&unit.name, ports).map_err(Failure::from)
-}
-
-async fn make_run(shared: &Arc<Shared>, unit: &Unit, cx: &mut Context) -> Result<(i32, LiveRun), Failure> {
-    let service = shared.service(&unit.name).map_err(|_| not_known(&unit.name))?.clone();
-    shared.layout.create_unit(&unit.name)?;
-    shared.strangers.gone(&unit.name).await?;
-    shared.layout.clear_sockets(&unit.name);
-    fit::gpus(shared, cx).await?;
-    defer::to_others(cx).await?;
-    let knocked = shared.doorman.make_way(&unit.name).await;
-    // Before its ports are tried: the public ones are ours.
-    shared.doorman.fronts.open_for(unit);
-    // A unit without ports is not sent to another thread to find that out.
-    cx.ports = BTreeMap::new();
-    if !unit.wishes.is_empty() {
-        let (ports_for, chooser) = (unit.clone(), shared.clone());
-        let are_its_own = service.runs_already(cx).await?;
-        let chosen = tokio::task::spawn_blocking(move || choose_ports(&chooser, &ports_for, are_its_own));
-        cx.ports = chosen.await.map_err(|e| Failure::new(ErrorKind::Internal, e.to_string()))??;
-    }
-    let sockets = open_ports(shared, unit, &cx.ports, knocked).await?;
-    shared.hands.give_sockets(cx.run.unwrap_or(RunId(0)), sockets);
-    let made = service.start(cx).await?;
-    let run = cx.run.unwrap_or(RunId(0));
-    let live = shared.hands.live(run).ok_or_else(|| {
-        Failure::new(ErrorKind::Internal, format!("the service's start made no run of {}", unit.name))
-            .hint("a service's start must end in cx.run(…).spawn()")
-    })?;
-    Ok((made.pid, live))
-}
-
 /// GPU memory is put away, or fetched again, by the service's code. How long that may take the arbiter knows.
 async fn put_away(shared: &Shared, cx: &Context, change: Change) -> Result<(), Failure> {
     let service = shared.service(&cx.unit).map_err(|_| not_known(&cx.unit))?.clone();
@@ -363,46 +272,6 @@ async fn hook(cx: &Context, argv: &[String]) -> Result<(), Failure> {
     cx.run(program.as_str()).args(args).success().await.map(drop)
 }
 
-/// Every port is tried by a real bind before anything is started, unless what listens there is its own, and is nobody
-/// else's by the ledger.
-fn choose_ports(shared: &Shared, unit: &Unit, are_its_own: bool) -> Result<BTreeMap<String, u16>, Failure> {
-    let mut desk = shared.ports.choosing();
-    let world = shared.world.load();
-    let mut promised: BTreeSet<u16> = world
-        .values()
-        .filter(|other| other.name != unit.name)
-        .flat_map(|other| other.fixed_ports().map(|(_, n)| n).collect::<Vec<_>>())
-        .collect();
-    promised.extend(desk.of_others(&unit.name));
-    let mut chosen = BTreeMap::new();
-    for (port, wish) in &unit.wishes {
-        let sticky = || {
-            let kept = unit.ports.get(port).copied().filter(|n| desk.promised(&unit.name, *n).is_none());
-            kept.filter(|n| shared.doorman.holds(&unit.name, *n) || ports::check(*n).is_ok())
-        };
-        let number = match wish {
-            Some(number) if shared.doorman.holds(&unit.name, *number) => *number,
-            Some(number) => {
-                desk.promised(&unit.name, *number).map_or(Ok(()), Err)?;
-                let tried = if are_its_own { Ok(()) } else { ports::check(*number) };
-                tried.map_err(|holder| desk.known(shared, &holder, holder.failure(&unit.name, port)))?;
-                *number
-            }
-            None => match sticky() {
-                Some(number) => number,
-                None => ports::free_but(&promised)?,
-            },
-        };
-        tracing::debug!("✓ Port {number} available for {} service", unit.name);
-        promised.insert(number);
-        chosen.insert(port.clone(), number);
-    }
-    desk.claim(&unit.name, chosen.values().copied());
-    drop(desk);
-    crate::port::advise(shared, unit, &chosen);
-    Ok(chosen)
-}
-
 /// Until nothing of the run lives. That it ended is told at once, how it ended as soon as anybody knows:
 /// before it is told that all is over, since what follows from an end depends on how it was.
 async fn watch(shared: &Arc<Shared>, unit: UnitName, run: RunId, live: LiveRun) {
@@ -414,7 +283,7 @@ async fn watch(shared: &Arc<Shared>, unit: UnitName, run: RunId, live: LiveRun) 
     let _ = tokio::time::timeout(LEFT_OVER_WAIT, live.emptied()).await;
     let mut clear = Box::pin(clear::up(shared.clone(), unit.clone(), run));
     let is_clear = live.is_empty() && clear.as_mut().now_or_never().is_some();
-    let silent = fs::metadata(shared.layout.log(&unit, run)).is_ok_and(|log| log.len() == 0);
+    let silent = std::fs::metadata(shared.layout.log(&unit, run)).is_ok_and(|log| log.len() == 0);
     let last_words = if silent { vec![] } else { last_words(shared.layout.logs(&unit), run).await };
     let (empty, exit) = (known.is_some() && is_clear, known.clone().unwrap_or(Exit::Unknown));
     shared.tell(Fact::Exited { unit: unit.clone(), run, exit, empty, last_words });
@@ -476,20 +345,6 @@ async fn terminate(shared: &Shared, cx: &Context, run: RunId) {
     }
 }
 
-/// The unit as it is, beside its run: should the journal be lost, the run is still known for what it is.
-fn remember_beside(shared: &Shared, unit: &Unit, run: RunId, ports: &BTreeMap<String, u16>) {
-    let saved = Saved { phase: Phase::Running, ports: ports.clone(), ..unit.saved() };
-    let path = unit_file(shared, &unit.name, run);
-    let written = serde_json::to_vec(&saved).map_err(io::Error::from).and_then(|bytes| fs::write(&path, bytes));
-    if let Err(e) = written {
-        tracing::warn!("{}: {e}", path.display());
-    }
-}
-
-fn unit_file(shared: &Shared, unit: &UnitName, run: RunId) -> PathBuf {
-    shared.layout.runs().join(unit.as_str()).join(run.to_string()).join(UNIT_FILE)
-}
-
 async fn look(shared: &Arc<Shared>, unit: UnitName, run: RunId) {
     let found = shared.launcher.find(&unit, run).await;
     let (told, live) = match found {
@@ -536,79 +391,4 @@ async fn look(shared: &Arc<Shared>, unit: UnitName, run: RunId) {
             Some(_) | None => {}
         }
     });
-}
-
-/// Removes a folder that the keeper of logs, or a process that has just been killed, may still add to.
-fn remove_tree(path: &Path) -> io::Result<()> {
-    use io::ErrorKind::{DirectoryNotEmpty, NotFound};
-    let mut tries = 0;
-    loop {
-        match fs::remove_dir_all(path) {
-            Err(e) if e.kind() == NotFound && !path.exists() => return Ok(()),
-            Err(e) if matches!(e.kind(), NotFound | DirectoryNotEmpty) && tries < 50 => tries += 1,
-            removed => return removed,
-        }
-        std::thread::sleep(Duration::from_millis(5));
-    }
-}
-
-/// Its files are there, whatever service placed them.
-fn is_placed_below(unit: &Unit, folder: &Path) -> bool {
-    unit.installed.as_ref().is_some_and(|placed| placed.path.starts_with(folder))
-}
-
-/// Removes what a delete takes along. What others use stays.
-fn remove(shared: &Shared, name: &UnitName, removal: Removal) -> Result<(), Failure> {
-    let gone = |path: PathBuf| {
-        remove_tree(&path).map_err(|e| Failure::from(e).while_doing(format_args!("remove {}", path.display())))
-    };
-    gone(shared.layout.unit_run(name))?;
-    if removal.data {
-        gone(shared.layout.data(name))?;
-        gone(shared.layout.logs(name))?;
-        Credentials::forget_generated(shared.layout.secrets(), name)?;
-    }
-    let used_by_another = shared
-        .world
-        .load()
-        .values()
-        .any(|other| other.name != *name && is_placed_below(other, &shared.layout.store().join(name.service())));
-    if removal.binaries && !used_by_another {
-        let store = shared.layout.store();
-        let doomed = store.join(".staging").join(format!("gone-{}-{}", name.service(), std::process::id()));
-        // Out of the way by one rename first: a crash in between leaves no half of it to be found.
-        match fs::rename(store.join(name.service()), &doomed) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e.into()),
-            _ => gone(doomed)?,
-        }
-    }
-    Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// The keeper of logs writes down a run's end while the unit is being deleted.
-    #[test]
-    fn a_folder_that_is_still_added_to_goes_all_the_same() {
-        let dir = tempfile::tempdir().unwrap();
-        let doomed = dir.path().join("logs");
-        let adds = doomed.clone();
-        fs::create_dir(&doomed).unwrap();
-        let until = std::time::Instant::now() + Duration::from_millis(60);
-        let adding = std::thread::spawn(move || {
-            for n in 0.. {
-                let added = fs::create_dir(adds.join(n.to_string()));
-                if std::time::Instant::now() > until || added.is_err() {
-                    return;
-                }
-            }
-        });
-        std::thread::sleep(Duration::from_millis(5));
-        remove_tree(&doomed).unwrap();
-        adding.join().unwrap();
-        assert!(!doomed.exists());
-        remove_tree(&doomed).unwrap();
-    }
 }

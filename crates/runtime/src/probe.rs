@@ -38,7 +38,7 @@ pub(crate) trait Around: Send + Sync {
     /// The log of the run that is asked, and how far it was read for this expression; `None`: the run is over.
     fn log(&self, cx: &Context, pattern: &str) -> Option<(PathBuf, Cursor)>;
     /// Where the run that is asked listens; `None`: it is not known, or too early to say.
-    fn ears(&self, cx: &Context) -> Option<Ears>;
+    fn listens(&self, cx: &Context) -> Option<Ears>;
 }
 
 /// Asks, within the context's time limit.
@@ -60,7 +60,7 @@ async fn one(cx: &Context, probe: Probe, around: &dyn Around, limit_ms: u64) -> 
     };
     let health = answer(cx, probe, around, limit_ms).await?;
     let Some(at) = at.filter(|_| health.verdict == Verdict::Unhealthy) else { return Ok(health) };
-    let elsewhere = around.ears(cx).filter(|ears| !ears.hears(&at)).map(|ears| ears.to_string());
+    let elsewhere = around.listens(cx).filter(|ears| !ears.hears(&at)).map(|ears| ears.to_string());
     Ok(match elsewhere.filter(|places| !places.is_empty()) {
         Some(places) => Health { detail: format!("{}; it listens on {places}", health.detail), ..health },
         None => health,

@@ -19,7 +19,7 @@ impl Around for Nothing {
         None
     }
 
-    fn ears(&self, _: &Context) -> Option<Ears> {
+    fn listens(&self, _: &Context) -> Option<Ears> {
         Some(Ears::default())
     }
 }
