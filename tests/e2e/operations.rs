@@ -240,8 +240,16 @@ fn an_install_that_is_cancelled_leaves_nothing_and_holds_up_nobody() {
     let params = json!({ "name": "other", "version": "2", "with": with("thing", free_port()), "wait": false });
     let begun = daemon.ok("service.install", params);
     eventually("it is being fetched", Duration::from_secs(20), is_at_work);
-    daemon.ok("op.cancel", json!({ "op": begun["operation"]["id"] }));
+    // By the unit that it is of.
+    let said = daemon.cli_ok(&["cancel", "other"]).out;
+    assert!(
+        said.contains(&format!("install of other is cancelled (operation {})", begun["operation"]["id"])),
+        "{said}"
+    );
     assert_eq!(daemon.state("other"), "not_installed");
+    let idle = daemon.cli(&["cancel", "other"]);
+    assert_eq!(idle.code, 4, "{idle:?}");
+    assert!(idle.err.contains("nothing is under way with other"), "{idle:?}");
     // A start that waits for its program is given up, too: it is stopped.
     let with = json!({
         "argv": ["sleep", "1000"], "ports": { "main": free_port() }, "health": { "tcp": { "port": "main" } },
@@ -378,6 +386,10 @@ fn a_file_of_this_machine_is_placed_instead_of_what_the_service_would_fetch() {
     let daemon = Daemon::start();
     let file = daemon.home.join("caddy_2.99.0_linux_amd64.tar.gz");
     fs::write(&file, tar_gz(&[("LICENSE", &b"free"[..]), ("caddy-2.99.0/caddy", &stand_in()[..])])).unwrap();
+    let planned =
+        daemon.cli_ok(&["install", "caddy", "--from", file.to_str().unwrap(), "--version", "2.99.0", "--dry-run"]);
+    assert!(planned.out.contains("2.99.0") && planned.out.contains(file.to_str().unwrap()), "{planned:?}");
+    assert!(!daemon.home.join("store/caddy").exists(), "only said");
     let said = daemon.cli_ok(&["install", "caddy", "--from", file.to_str().unwrap(), "--version", "2.99.0"]).out;
     assert!(said.contains("caddy 2.99.0 is installed from file"), "{said}");
     assert_eq!(daemon.ok("service.verify", json!({ "name": "caddy" }))["ok"], true);

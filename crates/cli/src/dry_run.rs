@@ -1,11 +1,7 @@
 //! `--dry-run`: what an operation would come to, in sentences, and nothing is done.
 
-use serde_json::Value;
-use wharf_api::{
-    Mode,
-    rpc::op::{OpPlan, OpPlanParams},
-};
-use wharf_model::{OpKind, UnitName};
+use wharf_api::rpc::op::{OpPlan, OpPlanParams};
+use wharf_model::UnitName;
 
 use crate::{Exit, given, session::Session, several, trouble::Outcome};
 
@@ -17,24 +13,9 @@ pub(crate) struct Flag {
     pub(crate) dry_run: bool,
 }
 
-/// The plans of operations without parameters.
-pub(crate) fn plans(session: &Session, names: &[UnitName], kind: OpKind, version: Option<&String>) -> Outcome {
-    with(session, names, kind, version, None, Mode::Download)
-}
-
-/// The plans of operations.
-pub(crate) fn with(
-    session: &Session,
-    names: &[UnitName],
-    kind: OpKind,
-    version: Option<&String>,
-    with: Option<Value>,
-    mode: Mode,
-) -> Outcome {
-    let calls = given::calls(names, |name| {
-        let (name, version, with) = (name.clone(), version.cloned(), with.clone());
-        given::params(&OpPlanParams { name, kind, version, with, mode })
-    })?;
+/// The plans of operations, one a name.
+pub(crate) fn plans(session: &Session, names: &[UnitName], params: impl Fn(UnitName) -> OpPlanParams) -> Outcome {
+    let calls = given::calls(names, |name| given::params(&params(name.clone())))?;
     several::questions::<OpPlan>(session, "op.plan", calls, |plan| (text(plan), Exit::Done))
 }
 

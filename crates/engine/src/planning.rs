@@ -84,7 +84,7 @@ impl Engine {
                 note: None,
             });
         } else if service.needs_install() || build {
-            let want = Wanted { version: p.version.clone(), ..Wanted::default() };
+            let want = Wanted { version: p.version.clone(), from: p.from.clone(), ..Wanted::default() };
             let mut cx = self.shared.context(&shown);
             cx.with = declared.with.clone();
             for plan in placings(&*service, cx, &want, build).await? {

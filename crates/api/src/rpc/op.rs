@@ -1,5 +1,7 @@
 //! `op.*`: operations: those that were asked for, those of several steps, and what one would come to.
 
+use std::path::PathBuf;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -110,6 +112,16 @@ pub struct OpPlanParams {
     /// Of a deploy: from source.
     #[serde(default)]
     pub mode: Mode,
+    /// Of an install: a program or an archive on the daemon's machine, by its whole path.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<PathBuf>,
+}
+
+impl OpPlanParams {
+    /// The operation with nothing else said.
+    pub fn new(name: UnitName, kind: OpKind) -> Self {
+        Self { name, kind, version: None, with: None, mode: Mode::Download, from: None }
+    }
 }
 
 /// Something that would be placed.

@@ -1,6 +1,6 @@
 //! `wharf build`: compile it and place it.
 
-use wharf_api::{BuildParams, BuildReport, Mode};
+use wharf_api::{BuildParams, BuildReport, Mode, rpc::op::OpPlanParams};
 use wharf_model::OpKind;
 
 use crate::{dry_run, given, session::Session, several, trouble::Outcome, with::With, words};
@@ -30,7 +30,12 @@ impl Build {
         let with = self.with.value()?;
         if self.dry_run.dry_run {
             let (names, version) = ([self.name.name], self.version.as_ref());
-            return dry_run::with(session, &names, OpKind::Build, version, with, Mode::Source);
+            return dry_run::plans(session, &names, |name| OpPlanParams {
+                version: version.cloned(),
+                with: with.clone(),
+                mode: Mode::Source,
+                ..OpPlanParams::new(name, OpKind::Build)
+            });
         }
         let calls = given::calls(&[self.name.name], |name| {
             given::params(&BuildParams {

@@ -1,9 +1,14 @@
 //! `wharf cancel`: give an operation up.
 
-use wharf_api::rpc::op::CancelParams;
-use wharf_model::{OpId, OpOutcome, Operation};
+use clap_complete::engine::ArgValueCompleter;
+use wharf_api::{NameParams, Status, rpc::op::CancelParams};
+use wharf_model::{BadName, ErrorKind, Failure, OpId, OpOutcome, Operation, UnitName};
 
-use crate::{Exit, given, session::Session, trouble::Outcome};
+use crate::{
+    Exit, complete, given,
+    session::{self, Session},
+    trouble::{Outcome, Trouble},
+};
 
 /// Give an operation up that is under way: an install, a build, an upgrade, a start
 ///
@@ -11,22 +16,49 @@ use crate::{Exit, given, session::Session, trouble::Outcome};
 /// has begun cannot be cancelled.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
+  wharf cancel litellm             what is under way with it
   wharf cancel 42
   wharf ops                        which are under way")]
 pub(crate) struct Cancel {
-    /// The operation, by its number
-    #[arg(value_name = "ID")]
-    op: u64,
+    /// The operation, by its number; or the unit that it is of
+    #[arg(value_name = "ID|NAME", value_parser = which, add = ArgValueCompleter::new(complete::units))]
+    which: Which,
+}
+
+#[derive(Debug, Clone)]
+enum Which {
+    Op(OpId),
+    Of(UnitName),
+}
+
+fn which(text: &str) -> Result<Which, String> {
+    // Of a unit that is called by a number alone the operation's is to be named.
+    match text.parse() {
+        Ok(number) => Ok(Which::Op(OpId(number))),
+        Err(_) => text.parse().map(Which::Of).map_err(|e: BadName| e.to_string()),
+    }
 }
 
 impl Cancel {
     pub(crate) fn run(self, session: &Session) -> Outcome {
-        let params = given::params(&CancelParams { op: OpId(self.op) })?;
-        let client = session.client.rpc();
-        let raw = session.block_on(async { Ok(client.raw("op.cancel", params).await?) })?;
+        let raw = session.block_on(async {
+            let op = match self.which {
+                Which::Op(op) => op,
+                Which::Of(name) => under_way(session, name).await?,
+            };
+            Ok(session.client.rpc().raw("op.cancel", given::params(&CancelParams { op })?).await?)
+        })?;
         session.show(&raw, text)?;
         Ok(Exit::Done)
     }
+}
+
+async fn under_way(session: &Session, name: UnitName) -> Result<OpId, Trouble> {
+    let raw = session.client.raw("service.status", given::params(&NameParams { name: name.clone() })?).await?;
+    session::read::<Status>(&raw)?.operation.ok_or_else(|| {
+        let failure = Failure::new(ErrorKind::Conflict, format!("nothing is under way with {name}"));
+        Trouble::Failure(failure.hint(format!("what was: wharf ops {name}")))
+    })
 }
 
 fn text(op: &Operation) -> String {

@@ -2,7 +2,7 @@
 
 use wharf_api::{
     Mode,
-    rpc::op::{DeployParams, DeployReport},
+    rpc::op::{DeployParams, DeployReport, OpPlanParams},
 };
 use wharf_model::OpKind;
 
@@ -37,7 +37,12 @@ impl Deploy {
     pub(crate) fn run(self, session: &Session) -> Outcome {
         let (names, with) = ([self.name.name], self.with.value()?);
         if self.dry_run.dry_run {
-            return dry_run::with(session, &names, OpKind::Deploy, self.version.as_ref(), with, self.mode.into());
+            return dry_run::plans(session, &names, |name| OpPlanParams {
+                version: self.version.clone(),
+                with: with.clone(),
+                mode: self.mode.into(),
+                ..OpPlanParams::new(name, OpKind::Deploy)
+            });
         }
         let calls = given::calls(&names, |name| {
             given::params(&DeployParams {

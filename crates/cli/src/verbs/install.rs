@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use wharf_api::{InstallParams, InstallReport, Mode};
+use wharf_api::{InstallParams, InstallReport, Mode, rpc::op::OpPlanParams};
 use wharf_model::OpKind;
 
 use crate::{dry_run, given, policy::PolicyFlags, session::Session, several, trouble::Outcome, with::With, words};
@@ -25,7 +25,7 @@ pub(crate) struct Install {
     #[arg(long)]
     reset: bool,
     /// A program or an archive on this machine, instead of what the service would fetch
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["mode", "dry_run"], value_hint = clap::ValueHint::FilePath)]
+    #[arg(long, value_name = "FILE", conflicts_with = "mode", value_hint = clap::ValueHint::FilePath)]
     from: Option<PathBuf>,
     #[command(flatten)]
     with: With,
@@ -44,7 +44,14 @@ impl Install {
         let from = self.from.as_ref().map(std::path::absolute).transpose()?;
         if self.dry_run.dry_run {
             let kind = if self.mode == given::From::Source { OpKind::Build } else { OpKind::Install };
-            return dry_run::with(session, &self.names.names, kind, self.version.as_ref(), with, self.mode.into());
+            return dry_run::plans(session, &self.names.names, |name| OpPlanParams {
+                name,
+                kind,
+                version: self.version.clone(),
+                with: with.clone(),
+                mode: self.mode.into(),
+                from: from.clone(),
+            });
         }
         let calls = given::calls(&self.names.names, |name| {
             given::params(&InstallParams {

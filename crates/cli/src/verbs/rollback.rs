@@ -1,6 +1,6 @@
 //! `wharf rollback`: the version before.
 
-use wharf_api::{UpgradeReport, rpc::op::RollbackParams};
+use wharf_api::{UpgradeReport, rpc::op::{OpPlanParams, RollbackParams}};
 use wharf_model::OpKind;
 
 use crate::{dry_run, given, session::Session, several, trouble::Outcome, words};
@@ -26,7 +26,7 @@ impl Rollback {
     pub(crate) fn run(self, session: &Session) -> Outcome {
         let names = [self.name.name];
         if self.dry_run.dry_run {
-            return dry_run::plans(session, &names, OpKind::Rollback, None);
+            return dry_run::plans(session, &names, |name| OpPlanParams::new(name, OpKind::Rollback));
         }
         let calls = given::calls(&names, |name| {
             given::params(&RollbackParams { name: name.clone(), wait: !self.wait.no_wait })

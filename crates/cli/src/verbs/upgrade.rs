@@ -2,6 +2,7 @@
 
 use wharf_api::{
     UpgradeParams, UpgradeReport,
+    rpc::op::OpPlanParams,
     rpc::store::{Freshness, OutdatedParams},
 };
 use wharf_model::{OpKind, UnitName};
@@ -55,7 +56,10 @@ impl Upgrade {
             return nothing(session);
         }
         if self.dry_run.dry_run {
-            return dry_run::plans(session, &names, OpKind::Upgrade, self.version.as_ref());
+            return dry_run::plans(session, &names, |name| OpPlanParams {
+                version: self.version.clone(),
+                ..OpPlanParams::new(name, OpKind::Upgrade)
+            });
         }
         let calls = given::calls(&names, |name| {
             given::params(&UpgradeParams { name: name.clone(), version: self.version.clone(), wait: !self.wait.no_wait })
