@@ -1,6 +1,7 @@
 //! The promises of docs/promises.md, on the real daemon. Each test prints its figure; a bound that depends on the
 //! machine is asserted five times looser than it is promised, because machines are shared and noisy.
 
+mod archives;
 mod clocks;
 mod crowd;
 mod pids;
