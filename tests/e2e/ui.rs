@@ -164,6 +164,30 @@ fn one_of_them_is_shown_in_detail_with_its_log() {
     assert_eq!(browser.script("return document.activeElement.type"), "search");
 }
 
+/// A browser has six connections for all tabs of one address: those that nobody looks at hold none.
+#[test]
+fn many_tabs_do_not_stand_in_each_others_way() {
+    let daemon = Daemon::start();
+    let file = daemon.home.join("more");
+    let script =
+        format!("echo begins; while ! [ -e {0} ]; do sleep 0.05; done; cat {0}; exec sleep 1000", file.display());
+    daemon.ok("service.start", json!({ "name": "command@talk", "with": { "argv": ["/bin/sh", "-c", script] } }));
+    let ui = Ui::of(&daemon, &[]);
+    let browser = Browser::start();
+    let address = ui.url.replace("/services#", "/services?unit=command%40talk#");
+    browser.open(&address);
+    browser.shows("aside pre", "begins");
+    for _ in 0..5 {
+        browser.open_beside(&address);
+        browser.shows("#link", "live");
+        browser.shows("aside pre", "begins");
+    }
+    fs::write(&file, "and this came later\n").unwrap();
+    browser.shows("aside pre", "and this came later");
+    daemon.ok("service.stop", json!({ "name": "command@talk" }));
+    browser.shows(&row("command@talk"), "stopped");
+}
+
 /// The devices with who has what of them, and who waits.
 #[test]
 fn the_gpus_are_drawn_and_change_as_they_are_had() {

@@ -72,6 +72,16 @@ impl Browser {
         self.runtime.block_on(self.client().goto(url)).unwrap();
     }
 
+    /// The same in a tab of its own, which is looked at from now on.
+    pub fn open_beside(&self, url: &str) {
+        let opened = self.runtime.block_on(async {
+            let tab = self.client().new_window(true).await?.handle;
+            self.client().switch_to_window(tab).await?;
+            self.client().goto(url).await
+        });
+        opened.unwrap();
+    }
+
     /// How large the page is shown.
     pub fn resize(&self, width: u32, height: u32) {
         self.runtime.block_on(self.client().set_window_size(width, height)).unwrap();

@@ -22,6 +22,24 @@ function tell(state, text) {
 
 const sleep = (ms) => new Promise((done) => setTimeout(done, ms));
 
+/** When this tab is looked at. A browser has six connections for all tabs of one address: who is hidden has none. */
+const looked = () => new Promise((done) => {
+  const look = () => {
+    if (document.hidden) return;
+    document.removeEventListener("visibilitychange", look);
+    done();
+  };
+  document.addEventListener("visibilitychange", look);
+  look();
+});
+
+/** A signal that this tab is not looked at any more. */
+function hidden() {
+  const leaving = new AbortController();
+  document.addEventListener("visibilitychange", () => leaving.abort(), { once: true });
+  return leaving.signal;
+}
+
 /** Hands events on, some at a time and in order; what a view cannot load is loaded with the next. */
 function gatherer(view) {
   let rows = [];
@@ -53,6 +71,8 @@ async function run() {
   setInterval(() => document.hidden || view.again().catch(() => {}), LOOK_MS);
   let failed = 0;
   for (;;) {
+    await looked();
+    const leaving = hidden();
     try {
       // Where the events stand before anything is looked at: nothing that happens meanwhile is missed.
       const { boot, next: since } = await newest(1);
@@ -63,8 +83,9 @@ async function run() {
       await view.load();
       tell("live", "live");
       failed = 0;
-      await events({ boot, since }, gatherer(view));
+      await events({ boot, since }, gatherer(view), leaving);
     } catch (why) {
+      if (leaving.aborted) continue;
       if (why.denied) throw why;
       if (!why.away && failed === 0) console.warn(why);
     }

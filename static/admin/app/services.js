@@ -252,6 +252,9 @@ class Detail {
     this.shown(services.units.get(name));
     this.ask().catch(alarm);
     this.read();
+    // As the events: a tab that nobody looks at holds no connection.
+    document.addEventListener("visibilitychange", () => (document.hidden ? this.reading.abort() : this.read()),
+      { signal: this.leaving.signal });
     newest(30, [name]).then((report) => report.events.forEach((row) => this.happened(row))).catch(alarm);
   }
 
