@@ -24,6 +24,7 @@ mod ask;
 mod cancel;
 mod deadline;
 mod deaths;
+mod effects;
 mod event;
 mod fact;
 mod gpu;
@@ -42,10 +43,8 @@ use wharf_model::{ErrorKind, Failure, OpId, OpOutcome, Operation, RunId, UnitNam
 
 pub use deadline::Timer;
 pub use deaths::{Deaths, Verdict as DeathVerdict};
-pub use event::{
-    Act, Answer, Ask, Declared, Effects, Event, Fact, FoundRun, Goal, News, Notice, Now, Placing, Record, Removal,
-    Ticket, Wishes,
-};
+pub use effects::{Act, Answer, Effects, Notice, Record};
+pub use event::{Ask, Declared, Event, Fact, FoundRun, Goal, News, Now, Placing, Removal, Ticket, Wishes};
 pub use gpu::{GpuAsk, GpuFact};
 pub use life::{Cause, Life};
 pub use unit::{Saved, Unit};
