@@ -227,6 +227,19 @@ fn an_install_that_is_cancelled_leaves_nothing_and_holds_up_nobody() {
     let is_at_work = || fs::read_dir(&staging).is_ok_and(|mut dir| dir.next().is_some());
     eventually("it is being fetched", Duration::from_secs(20), is_at_work);
     let id = begun["operation"]["id"].to_string();
+    // Whoever did not ask for it can watch it.
+    let steps = || {
+        daemon.ok("event.watch", json!({ "since": 0, "kinds": ["op.progress"], "units": ["thing"] }))["events"].clone()
+    };
+    let is_halfway = |step: &Value| {
+        let part = step["done"].as_u64().zip(step["total"].as_u64());
+        step["op"] == begun["operation"]["id"] && part.is_some_and(|(done, total)| 0 < done && done < total)
+    };
+    eventually("its progress is an event", Duration::from_secs(20), || {
+        steps().as_array().unwrap().iter().any(is_halfway)
+    });
+    let told = steps().as_array().unwrap().len();
+    assert!(told < 60, "once a second, and not at every step: {told}");
     let said = daemon.cli_ok(&["cancel", &id]).out;
     assert!(said.contains("upgrade of thing is cancelled"), "{said}");
     eventually("nothing of it is left", Duration::from_secs(20), || !is_at_work());

@@ -10,8 +10,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use wharf_model::{
-    DeviceId, DriftKind, EndReason, Exit, Failure, LeaseId, LeaseState, Operation, Phase, PortLeaseId, Protocol, RunId,
-    UnitName,
+    DeviceId, DriftKind, EndReason, Exit, Failure, LeaseId, LeaseState, OpId, Operation, Phase, PortLeaseId, Protocol,
+    RunId, UnitName,
 };
 
 pub use kind::EventKind;
@@ -91,6 +91,18 @@ pub enum Happened {
     OpBegan {
         /// The operation.
         operation: Operation,
+    },
+    /// How far a request that takes time is: a stage when it begins, then once a second.
+    #[serde(rename = "op.progress")]
+    OpProgress {
+        /// The operation.
+        op: OpId,
+        /// What is being done, for people: `downloading redis-server 7.0.15`.
+        stage: String,
+        /// Done so far, in bytes or steps.
+        done: Option<u64>,
+        /// All there is to do, in the same unit, where it is known.
+        total: Option<u64>,
     },
     /// A request that takes time has ended.
     #[serde(rename = "op.ended")]
@@ -345,6 +357,7 @@ impl Happened {
             | Self::UnitSkipped
             | Self::UnitGone
             | Self::OpBegan { .. }
+            | Self::OpProgress { .. }
             | Self::OpEnded { .. }
             | Self::LogTruncated { .. }
             | Self::LogLost { .. }

@@ -36,7 +36,7 @@ use crate::{
     names,
     offer::{self, Offer},
     ops::OpsLog,
-    port, rpc,
+    port, progress, rpc,
     store::Store,
     strangers::Strangers,
     turn::{self, Mail, Turn},
@@ -286,6 +286,7 @@ impl Engine {
         manifests::keep(&shared);
         keeping::tell_of_units(&shared);
         calendar::keep(&shared);
+        progress::keep(&shared);
         doorman::keep(&shared);
         gpus::keep(&shared);
         port::keep(&shared)?;

@@ -44,6 +44,7 @@ mod ops;
 mod own;
 mod planning;
 mod port;
+mod progress;
 mod reading;
 mod redaction;
 mod report;

@@ -65,6 +65,9 @@ export function ended(exit, reason) {
 /** Control codes of a terminal mean nothing here, and hide what is written. */
 export const plain = (text) => text.replace(/\x1b(\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\)|.)/g, "").replace(/[\x00-\x08\x0b-\x1f\x7f]/g, "·");
 
+/** How far something is. */
+export const progress = ({ stage, done, total }) => (total ? `${stage} (${Math.floor((100 * done) / total)} %)` : stage);
+
 /** What an event says, in a line. */
 export function event(row) {
   const { kind, operation } = row;
@@ -73,6 +76,7 @@ export function event(row) {
     const failed = operation.failure?.message;
     return `${operation.kind} ${operation.outcome}${failed ? `: ${failed}` : ""}`;
   }
+  if (kind === "op.progress") return progress(row);
   if (row.text) return row.text;
   if (kind === "unit.ended") return ended(row.exit, row.reason);
   if (kind === "unit.retry") return `again in ${span(row.after_ms)}, attempt ${row.attempt}`;

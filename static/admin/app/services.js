@@ -1,7 +1,7 @@
 // The services: a row each, what can be done with it, and one of them in detail.
 
 import { call, each, hear, newest } from "./link.js";
-import { alarm, clock, el, ended, event, facts, isTrouble, lives, phase, plain, span } from "./parts.js";
+import { alarm, clock, el, ended, event, facts, isTrouble, lives, phase, plain, progress, span } from "./parts.js";
 
 /** Lines of a log that are shown at first, and kept while it is followed. */
 const LINES = 200;
@@ -27,8 +27,9 @@ export class Services {
     /** By name: how it is, and the row that shows it. */
     this.units = new Map();
     this.rows = new Map();
-    /** By name: what is being done with it. */
+    /** By name: what this page does with it, and what others do. */
     this.busy = new Map();
+    this.steps = new Map();
     this.filter = "here";
     this.chips = FILTERS.map(([key, title]) =>
       el("button", { type: "button", "data-filter": key, "aria-pressed": String(key === this.filter),
@@ -80,6 +81,10 @@ export class Services {
 
   /** Something has happened to a unit. */
   async touched(rows) {
+    for (const row of rows) {
+      if (row.kind === "op.progress") this.steps.set(row.unit, progress(row));
+      if (row.kind === "op.ended") this.steps.delete(row.unit);
+    }
     const gone = rows.filter((row) => row.kind === "unit.gone");
     const names = new Set(rows.map((row) => row.unit).filter(Boolean));
     if (gone.length > 0) await this.load();
@@ -112,7 +117,7 @@ export class Services {
 
   paint(unit, row) {
     const busy = this.busy.get(unit.name);
-    row.says.textContent = busy ?? unit.error_message ?? unit.status_text ?? "";
+    row.says.textContent = busy ?? this.steps.get(unit.name) ?? unit.error_message ?? unit.status_text ?? "";
     row.cells[1].replaceChildren(phase(unit.state));
     row.cells[2].textContent = unit.version ?? "";
     row.cells[3].textContent = Object.values(unit.ports ?? {}).join(" ");
@@ -148,10 +153,7 @@ export class Services {
     };
     says(`${verb} …`);
     try {
-      await hear(`service.${verb}`, { name }, (progress) => {
-        const { stage, done, total } = progress;
-        says(total ? `${stage} (${Math.floor((100 * done) / total)} %)` : stage);
-      });
+      await hear(`service.${verb}`, { name }, (row) => says(progress(row)));
     } catch (why) {
       alarm(why);
     } finally {

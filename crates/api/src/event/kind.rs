@@ -50,6 +50,8 @@ kinds! {
     UnitGone = "unit.gone",
     /// An operation was begun.
     OpBegan = "op.began",
+    /// How far an operation is.
+    OpProgress = "op.progress",
     /// An operation has ended.
     OpEnded = "op.ended",
     /// A run truncated its own log.
@@ -121,7 +123,7 @@ mod tests {
     #[test]
     fn a_group_means_all_of_its_kinds() {
         assert_eq!(EventKind::meant("unit.phase"), [EventKind::UnitPhase]);
-        assert_eq!(EventKind::meant("op"), [EventKind::OpBegan, EventKind::OpEnded]);
+        assert_eq!(EventKind::meant("op"), [EventKind::OpBegan, EventKind::OpProgress, EventKind::OpEnded]);
         assert_eq!(EventKind::meant("uni"), []);
     }
 }

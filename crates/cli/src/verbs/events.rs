@@ -189,6 +189,10 @@ fn what(happened: &Happened) -> String {
             format!("again in {}, attempt {attempt}", words::duration(*after_ms))
         }
         Happened::OpBegan { operation } => format!("{} {}", operation.kind, operation.id),
+        Happened::OpProgress { op, stage, done, total } => {
+            let share = done.zip(total.filter(|total| *total > 0)).map(|(done, total)| done * 100 / total);
+            format!("{op}: {stage}{}", share.map_or_else(String::new, |share| format!(", {share} %")))
+        }
         Happened::OpEnded { operation } => {
             let (kind, id) = (operation.kind, operation.id);
             match &operation.outcome {
