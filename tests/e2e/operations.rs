@@ -403,6 +403,8 @@ fn a_file_of_this_machine_is_placed_instead_of_what_the_service_would_fetch() {
         daemon.cli_ok(&["install", "caddy", "--from", file.to_str().unwrap(), "--version", "2.99.0", "--dry-run"]);
     assert!(planned.out.contains("2.99.0") && planned.out.contains(file.to_str().unwrap()), "{planned:?}");
     assert!(!daemon.home.join("store/caddy").exists(), "only said");
+    let bare = daemon.err("op.plan", json!({ "name": "hello", "kind": "install", "from": file }));
+    assert!(bare["message"].as_str().unwrap().contains("no program of its own"), "as the install would: {bare}");
     let said = daemon.cli_ok(&["install", "caddy", "--from", file.to_str().unwrap(), "--version", "2.99.0"]).out;
     assert!(said.contains("caddy 2.99.0 is installed from file"), "{said}");
     assert_eq!(daemon.ok("service.verify", json!({ "name": "caddy" }))["ok"], true);

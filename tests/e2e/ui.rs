@@ -124,12 +124,14 @@ fn the_page_shows_the_services_and_starts_and_stops_them() {
 /// What a service writes is text, whatever it writes; the log goes on while it is looked at.
 #[test]
 fn one_of_them_is_shown_in_detail_with_its_log() {
-    let daemon = Daemon::start();
+    let mut daemon = Daemon::start();
     let file = daemon.home.join("more");
     let script = format!(
         r#"echo '<img src=x onerror="document.title=1"> <b>bold</b>'; printf '\033[31mred\033[0m\n'
-           while ! [ -e {0} ]; do sleep 0.05; done; cat {0}; exec sleep 1000"#,
-        file.display()
+           while ! [ -e {0} ]; do sleep 0.05; done; cat {0}
+           while ! [ -e {1} ]; do sleep 0.05; done; cat {1}; exec sleep 1000"#,
+        file.display(),
+        daemon.home.join("much").display()
     );
     daemon.ok("service.start", json!({ "name": "command@talk", "with": { "argv": ["/bin/sh", "-c", script] } }));
     let ui = Ui::of(&daemon, &[]);
@@ -145,6 +147,15 @@ fn one_of_them_is_shown_in_detail_with_its_log() {
     // Written later, shown without a click.
     fs::write(&file, "and this came later\n").unwrap();
     browser.shows("aside pre", "and this came later");
+    // Another daemon takes over: the log goes on, and what happened is there once.
+    daemon.kill_9();
+    browser.shows("#link", "does not answer");
+    daemon.launch();
+    browser.shows("#link", "live");
+    fs::write(daemon.home.join("much"), "and this much later\n").unwrap();
+    browser.shows("aside pre", "and this much later");
+    assert_eq!(browser.text("aside pre").unwrap().matches("and this came later").count(), 1);
+    assert_eq!(browser.text("#alerts").unwrap(), "", "that is nobody's fault");
     browser.types("aside h3 input", "b.ld\n");
     eventually("only what matches", SOON, || {
         browser.text("aside pre").is_some_and(|text| text.contains("bold") && !text.contains("later"))
@@ -162,6 +173,39 @@ fn one_of_them_is_shown_in_detail_with_its_log() {
     browser.shows_no("aside");
     browser.types("body", "/");
     assert_eq!(browser.script("return document.activeElement.type"), "search");
+}
+
+/// What takes long holds no connection: however many are begun, the page goes on.
+#[test]
+fn many_starts_at_once_hold_nothing_up() {
+    let daemon = Daemon::start();
+    let ui = Ui::of(&daemon, &[]);
+    let browser = Browser::start();
+    let names: Vec<String> = (0..8).map(|n| format!("command@slow{n}")).collect();
+    for name in &names {
+        let with = json!({
+            "argv": ["/bin/sleep", "1000"], "ports": { "main": "auto" }, "health": { "tcp": { "port": "main" } },
+            "start_timeout_s": 600,
+        });
+        daemon.ok("service.start", json!({ "name": name, "with": with, "wait": false }));
+        daemon.ok("service.stop", json!({ "name": name }));
+    }
+    daemon.ok("service.start", json!({ "name": "hello", "with": { "ports": { "http": "auto" } } }));
+    browser.open(&ui.url);
+    browser.shows("#link", "live");
+    for name in &names {
+        browser.click(&deed(name, "start"));
+        browser.shows(&row(name), "starting");
+    }
+    // None of them gets ready; this one does, and is told.
+    browser.click(&deed("hello", "restart"));
+    eventually("it is another run", SOON, || {
+        daemon.ok("service.status", json!({ "name": "hello" }))["restart_count"] == 1
+    });
+    browser.shows(&row("hello"), "running");
+    browser.click(&deed(&names[0], "stop"));
+    browser.shows(&row(&names[0]), "stopped");
+    assert_eq!(browser.text("#alerts").unwrap(), "", "who stops a start knows that it did not come to its end");
 }
 
 /// A browser has six connections for all tabs of one address: those that nobody looks at hold none.

@@ -107,7 +107,7 @@ fn millis(since: Instant) -> u64 {
 }
 
 /// A file is named by its whole path, since the daemon is elsewhere, and instead of a download.
-fn can_be_placed_from(from: &Path, mode: Mode, service: &dyn Service) -> Answer<()> {
+pub(crate) fn can_be_placed_from(from: &Path, mode: Mode, service: &dyn Service) -> Answer<()> {
     let refused = |text: &str, hint: &str| Err(Failure::new(ErrorKind::InvalidParams, text).hint(hint));
     if mode == Mode::Source {
         return refused("from: a file is not built", "leave `mode` out");

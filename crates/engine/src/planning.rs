@@ -13,7 +13,7 @@ use wharf_core::{Declared, Unit};
 use wharf_model::{ErrorKind, Failure, OpKind, UnitName};
 use wharf_services::{Context, Deed, InstallPlan, Recording, Service, Wanted};
 
-use crate::engine::Engine;
+use crate::{api::can_be_placed_from, engine::Engine};
 
 /// What a service would have placed.
 pub(crate) async fn placings(
@@ -57,6 +57,13 @@ impl Engine {
         };
         if build {
             self.can_be_built(&p.name)?;
+        }
+        if let Some(from) = &p.from {
+            if p.kind != OpKind::Install {
+                let text = format!("from: {} takes no file", p.kind);
+                return Err(Failure::new(ErrorKind::InvalidParams, text).hint("leave `from` out, or plan an install"));
+            }
+            can_be_placed_from(from, p.mode, service.as_ref())?;
         }
         let with = self.with_manifest(&p.name, &*service, p.with).await?;
         let declared = self.declare(&p.name, &*service, with, None)?;

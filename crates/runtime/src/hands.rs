@@ -196,10 +196,12 @@ impl probe::Around for RealHands {
         lives.then(|| (self.layout.log(&cx.unit, run), self.log_lines.cursor(run, pattern)))
     }
 
-    fn listens(&self, cx: &Context) -> Option<Ears> {
-        let live = self.live(cx.run?)?;
-        let is_settled = wharf_sys::clock::wall_ms() - live.started_at_ms() >= SETTLED_MS;
-        is_settled.then(|| Ears::of(&live.pids()))
+    fn listens<'a>(&'a self, cx: &'a Context) -> BoxFuture<'a, Option<Ears>> {
+        let live = cx.run.and_then(|run| self.live(run));
+        let now = wharf_sys::clock::wall_ms();
+        let live = live.filter(|live| now - live.started_at_ms() >= SETTLED_MS);
+        // It reads a good deal of /proc.
+        Box::pin(async { tokio::task::spawn_blocking(move || Some(Ears::of(&live?.pids()))).await.ok().flatten() })
     }
 }
 

@@ -38,7 +38,7 @@ pub(crate) trait Around: Send + Sync {
     /// The log of the run that is asked, and how far it was read for this expression; `None`: the run is over.
     fn log(&self, cx: &Context, pattern: &str) -> Option<(PathBuf, Cursor)>;
     /// Where the run that is asked listens; `None`: it is not known, or too early to say.
-    fn listens(&self, cx: &Context) -> Option<Ears>;
+    fn listens<'a>(&'a self, cx: &'a Context) -> BoxFuture<'a, Option<Ears>>;
 }
 
 /// Asks, within the context's time limit.
@@ -52,48 +52,62 @@ pub(crate) fn ask<'a>(cx: &'a Context, probe: Probe, around: &'a dyn Around) -> 
     .boxed()
 }
 
+/// What came of a question.
+enum Reply {
+    /// An answer, or none from somebody who took the connection.
+    Said(Health),
+    /// Nobody took the connection, and why.
+    Unheard(String),
+}
+
+impl From<Health> for Reply {
+    fn from(health: Health) -> Self {
+        Self::Said(health)
+    }
+}
+
 /// Asks, and where nobody hears says where the run listens instead.
 async fn one(cx: &Context, probe: Probe, around: &dyn Around, limit_ms: u64) -> Result<Health, Failure> {
     let at = match &probe {
         Probe::Http(HttpProbe { at, .. }) | Probe::Connect(at) | Probe::Exchange { at, .. } => Some(at.clone()),
         Probe::Process | Probe::Exec(_) | Probe::LogLine(_) | Probe::All(_) | Probe::Any(_) => None,
     };
-    let health = answer(cx, probe, around, limit_ms).await?;
-    let Some(at) = at.filter(|_| health.verdict == Verdict::Unhealthy) else { return Ok(health) };
-    let elsewhere = around.listens(cx).filter(|ears| !ears.hears(&at)).map(|ears| ears.to_string());
-    Ok(match elsewhere.filter(|places| !places.is_empty()) {
-        Some(places) => Health { detail: format!("{}; it listens on {places}", health.detail), ..health },
-        None => health,
-    })
+    let unheard = match answer(cx, probe, around, limit_ms).await? {
+        Reply::Said(health) => return Ok(health),
+        Reply::Unheard(why) => why,
+    };
+    let ears = around.listens(cx).await.filter(|ears| at.is_some_and(|at| !ears.hears(&at)));
+    let places = ears.map(|ears| ears.to_string()).filter(|places| !places.is_empty());
+    Ok(Health::unhealthy(places.map_or(unheard.clone(), |places| format!("{unheard}; it listens on {places}"))))
 }
 
-async fn answer(cx: &Context, probe: Probe, around: &dyn Around, limit_ms: u64) -> Result<Health, Failure> {
-    Ok(match probe {
+async fn answer(cx: &Context, probe: Probe, around: &dyn Around, limit_ms: u64) -> Result<Reply, Failure> {
+    let health = match probe {
         Probe::Process => Health::healthy("its process lives"),
-        Probe::Http(http) => http::ask(&http).await,
+        Probe::Http(http) => return Ok(http::ask(&http).await),
         Probe::Connect(Endpoint::Port(port)) => match connect(port).await {
             Ok(_) => Health::healthy(format!("port {port} accepts connections")),
-            Err(e) => Health::unhealthy(reason(&e)),
+            Err(e) => return Ok(Reply::Unheard(reason(&e))),
         },
         Probe::Connect(Endpoint::Address(address)) => match TcpStream::connect(address).await {
             Ok(_) => Health::healthy(format!("{address} accepts connections")),
-            Err(e) => Health::unhealthy(format!("{address}: {}", reason(&e))),
+            Err(e) => return Ok(Reply::Unheard(format!("{address}: {}", reason(&e)))),
         },
         Probe::Connect(Endpoint::Socket(path)) => match UnixStream::connect(&path).await {
             Ok(_) => Health::healthy(format!("{} accepts connections", path.display())),
-            Err(e) => Health::unhealthy(format!("{}: {}", path.display(), reason(&e))),
+            Err(e) => return Ok(Reply::Unheard(format!("{}: {}", path.display(), reason(&e)))),
         },
         Probe::Exchange { at: Endpoint::Port(port), send, expect } => match connect(port).await {
             Ok(stream) => exchange(stream, &send, &expect).await,
-            Err(e) => Health::unhealthy(reason(&e)),
+            Err(e) => return Ok(Reply::Unheard(reason(&e))),
         },
         Probe::Exchange { at: Endpoint::Address(address), send, expect } => match TcpStream::connect(address).await {
             Ok(stream) => exchange(stream, &send, &expect).await,
-            Err(e) => Health::unhealthy(format!("{address}: {}", reason(&e))),
+            Err(e) => return Ok(Reply::Unheard(format!("{address}: {}", reason(&e)))),
         },
         Probe::Exchange { at: Endpoint::Socket(path), send, expect } => match UnixStream::connect(&path).await {
             Ok(stream) => exchange(stream, &send, &expect).await,
-            Err(e) => Health::unhealthy(format!("{}: {}", path.display(), reason(&e))),
+            Err(e) => return Ok(Reply::Unheard(format!("{}: {}", path.display(), reason(&e)))),
         },
         Probe::Exec(command) => judge(around.run_to_end(cx, Command { limit_ms, ..command }).await)?,
         Probe::LogLine(pattern) => match around.log(cx, &pattern) {
@@ -102,7 +116,8 @@ async fn answer(cx: &Context, probe: Probe, around: &dyn Around, limit_ms: u64) 
         },
         Probe::All(probes) => worst(join_all(probes.into_iter().map(|p| ask(cx, p, around))).await)?,
         Probe::Any(probes) => best(probes.into_iter().map(|p| ask(cx, p, around)).collect()).await?,
-    })
+    };
+    Ok(health.into())
 }
 
 /// To 127.0.0.1; to ::1 where nobody listens there: some servers take `localhost` for that alone.

@@ -40,8 +40,8 @@ function hidden() {
   return leaving.signal;
 }
 
-/** Hands events on, some at a time and in order; what a view cannot load is loaded with the next. */
-function gatherer(view) {
+/** Hands events on, some at a time and in order; what a view cannot load now it loads later. */
+function gatherer(view, leaving) {
   let rows = [];
   let busy = false;
   const pass = async () => {
@@ -51,7 +51,16 @@ function gatherer(view) {
       await sleep(TOGETHER_MS);
       const now = rows;
       rows = [];
-      await view.touched(now).catch((why) => why.away || alarm(why));
+      try {
+        await view.touched(now);
+      } catch (why) {
+        if (!why.away) alarm(why);
+        else if (leaving.aborted) break;
+        else {
+          rows = [...now, ...rows];
+          await sleep(AGAIN_MS[2]);
+        }
+      }
     }
     busy = false;
   };
@@ -83,7 +92,7 @@ async function run() {
       await view.load();
       tell("live", "live");
       failed = 0;
-      await events({ boot, since }, gatherer(view), leaving);
+      await events({ boot, since }, gatherer(view, leaving), leaving);
     } catch (why) {
       if (leaving.aborted) continue;
       if (why.denied) throw why;
@@ -93,6 +102,9 @@ async function run() {
     await sleep(AGAIN_MS[Math.min(failed++, AGAIN_MS.length - 1)]);
   }
 }
+
+// Another address that is put into this tab changes what is behind the # alone.
+addEventListener("hashchange", () => location.reload());
 
 run().catch((why) => {
   tell("lost", "not connected");

@@ -87,7 +87,10 @@ async function* lines(response) {
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
   let rest = "";
   for (;;) {
-    const { done, value } = await reader.read();
+    const { done, value } = await reader.read().catch((why) => {
+      if (why.name === "AbortError") throw why;
+      throw new Trouble("the connection broke", { away: true });
+    });
     if (done) return;
     const all = (rest + value).split("\n");
     rest = all.pop();

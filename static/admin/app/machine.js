@@ -69,6 +69,7 @@ function waiting(rows) {
 export class Events {
   constructor(root) {
     this.body = el("tbody");
+    this.last = { boot: null, seq: 0 };
     root.replaceChildren(el("div", { class: "sheet" }, el("table", {}, this.body)));
   }
 
@@ -77,11 +78,15 @@ export class Events {
   async load() {
     const report = await newest(SHOWN);
     this.body.replaceChildren();
+    this.last = { boot: null, seq: 0 };
     await this.touched(report.events);
   }
 
   async touched(rows) {
     for (const row of rows) {
+      // What was loaded, and what is told meanwhile, overlap.
+      if (row.boot === this.last.boot && row.seq <= this.last.seq) continue;
+      this.last = row;
       this.body.prepend(el("tr", {}, el("td", { class: "quiet figure" }, clock(row.at_ms / 1000)), el("td", {}, row.unit ?? ""),
         el("td", { class: "quiet" }, row.kind), el("td", {}, event(row))));
     }

@@ -1,11 +1,13 @@
 // The services: a row each, what can be done with it, and one of them in detail.
 
-import { call, each, hear, newest } from "./link.js";
+import { Trouble, call, each, hear, newest } from "./link.js";
 import { alarm, clock, el, ended, event, facts, isTrouble, lives, phase, plain, progress, span } from "./parts.js";
 
 /** Lines of a log that are shown at first, and kept while it is followed. */
 const LINES = 200;
 const KEPT_LINES = 2000;
+/** How many events of a unit, and how many ended operations, are kept. */
+const KEPT_EVENTS = 100;
 
 const FILTERS = [
   ["here", "Here", (unit) => unit.state !== "not_installed"],
@@ -27,9 +29,14 @@ export class Services {
     /** By name: how it is, and the row that shows it. */
     this.units = new Map();
     this.rows = new Map();
-    /** By name: what this page does with it, and what others do. */
+    /** By name: what this page does with it, and how far somebody is. */
     this.busy = new Map();
     this.steps = new Map();
+    /** Operations that have ended, by number: the answer to who began one may come later than its end. */
+    this.ended = new Map();
+    /** Answers come in any order: an older one is not painted over a newer one. */
+    this.turn = 0;
+    this.painted = new Map();
     this.filter = "here";
     this.chips = FILTERS.map(([key, title]) =>
       el("button", { type: "button", "data-filter": key, "aria-pressed": String(key === this.filter),
@@ -67,13 +74,19 @@ export class Services {
       this.show({ name: row.name, state: row.status, version: row.version_installed, healthy: row.healthy, ports: {} });
     }
     await this.look(list.filter((row) => row.status !== "not_installed").map((row) => row.name));
+    // What was begun before the daemon went has ended with it, or goes on and is told.
+    for (const name of [...this.busy.keys()]) if (!this.units.get(name)?.operation) this.rest(name);
+    this.detail?.again();
     const wanted = new URLSearchParams(location.search).get("unit");
     if (wanted && !this.detail && there.has(wanted)) this.open(wanted);
   }
 
   /** How these are now. */
   async look(names) {
+    const turn = ++this.turn;
     for (const status of await each("service.status", names.map((name) => ({ name })))) {
+      if ((this.painted.get(status.name) ?? 0) > turn) continue;
+      this.painted.set(status.name, turn);
       this.show({ ...status, seen_at: Date.now() });
     }
     this.arrange();
@@ -83,7 +96,7 @@ export class Services {
   async touched(rows) {
     for (const row of rows) {
       if (row.kind === "op.progress") this.steps.set(row.unit, progress(row));
-      if (row.kind === "op.ended") this.steps.delete(row.unit);
+      if (row.kind === "op.ended") this.over(row.operation);
     }
     const gone = rows.filter((row) => row.kind === "unit.gone");
     const names = new Set(rows.map((row) => row.unit).filter(Boolean));
@@ -94,7 +107,7 @@ export class Services {
 
   /** Those that are here, once more: health has no event while it stays as it is. */
   again() {
-    return this.look([...this.units.values()].filter((unit) => lives(unit.state)).map((unit) => unit.name));
+    return this.look([...this.units.values()].filter((unit) => unit.state !== "not_installed").map((unit) => unit.name));
   }
 
   show(unit) {
@@ -116,8 +129,8 @@ export class Services {
   }
 
   paint(unit, row) {
-    const busy = this.busy.get(unit.name);
-    row.says.textContent = busy ?? this.steps.get(unit.name) ?? unit.error_message ?? unit.status_text ?? "";
+    const busy = this.busy.has(unit.name);
+    row.says.textContent = this.steps.get(unit.name) ?? unit.error_message ?? unit.status_text ?? "";
     row.cells[1].replaceChildren(phase(unit.state));
     row.cells[2].textContent = unit.version ?? "";
     row.cells[3].textContent = Object.values(unit.ports ?? {}).join(" ");
@@ -142,24 +155,51 @@ export class Services {
   deeds(unit) {
     if (!this.mayChange) return [];
     return deedsOf(unit.state).map(([verb, title]) =>
-      el("button", { type: "button", "data-deed": verb, disabled: this.busy.has(unit.name),
+      el("button", { type: "button", "data-deed": verb, disabled: this.busy.has(unit.name) && verb !== "stop",
         "aria-label": `${title} ${unit.name}`, onclick: () => this.do(verb, unit.name) }, title));
   }
 
+  /** Begins it, and waits for its end among the events: a call that is open for minutes is a connection less. */
   async do(verb, name) {
-    const says = (text) => {
-      this.busy.set(name, text);
-      this.paint(this.units.get(name), this.rows.get(name));
-    };
-    says(`${verb} …`);
+    this.says(name, `${verb} …`);
     try {
-      await hear(`service.${verb}`, { name }, (row) => says(progress(row)));
+      const { operation } = await call(`service.${verb}`, { name, wait: false });
+      if (!operation) this.rest(name);
+      else if (this.ended.has(operation.id)) this.told(this.ended.get(operation.id));
+      else this.busy.set(name, operation.id);
     } catch (why) {
       alarm(why);
-    } finally {
-      this.busy.delete(name);
-      if (this.units.has(name)) await this.look([name]).catch(() => {});
+      this.rest(name);
     }
+  }
+
+  /** An operation has ended, this page's or another's. */
+  over(operation) {
+    this.steps.delete(operation.name);
+    this.ended.set(operation.id, operation);
+    while (this.ended.size > KEPT_EVENTS) this.ended.delete(this.ended.keys().next().value);
+    if (this.busy.get(operation.name) === operation.id) this.told(operation);
+  }
+
+  /** How an operation of this page's came out. */
+  told({ name, failure }) {
+    if (failure) alarm(new Trouble(failure.message, { hint: failure.hint }));
+    this.rest(name);
+  }
+
+  rest(name) {
+    this.busy.delete(name);
+    this.steps.delete(name);
+    this.says(name, null);
+  }
+
+  says(name, text) {
+    if (text !== null) {
+      this.steps.set(name, text);
+      this.busy.set(name, null);
+    }
+    const row = this.rows.get(name);
+    if (row) this.paint(this.units.get(name), row);
   }
 
   forget(name) {
@@ -225,6 +265,8 @@ export class Services {
     } else if (["j", "k", "ArrowDown", "ArrowUp"].includes(press.key)) {
       const lines = [...this.body.children];
       const at = lines.findIndex((line) => line.contains(document.activeElement));
+      // Elsewhere the arrows scroll: the page, the log.
+      if (press.key.startsWith("Arrow") && at < 0) return;
       const next = lines[Math.max(0, at + (["j", "ArrowDown"].includes(press.key) ? 1 : -1))];
       if (next) {
         press.preventDefault();
@@ -251,13 +293,22 @@ class Detail {
         el("button", { type: "button", "aria-label": "Close", onclick: () => services.shut() }, "×")),
       this.facts, el("h3", {}, "Why it is so"), this.why, el("h3", {}, "Log", this.grep), this.log,
       el("h3", {}, "What happened"), this.events);
+    this.asked = 0;
     this.shown(services.units.get(name));
-    this.ask().catch(alarm);
-    this.read();
+    this.again();
     // As the events: a tab that nobody looks at holds no connection.
     document.addEventListener("visibilitychange", () => (document.hidden ? this.reading.abort() : this.read()),
       { signal: this.leaving.signal });
-    newest(30, [name]).then((report) => report.events.forEach((row) => this.happened(row))).catch(alarm);
+  }
+
+  /** All of it anew: the daemon is another one, or nobody looked for a while. */
+  again() {
+    this.ask();
+    this.read();
+    newest(30, [this.name]).then((report) => {
+      this.events.replaceChildren();
+      report.events.forEach((row) => this.happened(row));
+    }).catch((why) => why.away || alarm(why));
   }
 
   close() {
@@ -266,9 +317,14 @@ class Detail {
   }
 
   async ask() {
-    const [made, why] = await Promise.all([
-      call("service.inspect", { name: this.name }), call("deps.why", { name: this.name }),
-    ]);
+    const turn = ++this.asked;
+    const answers = Promise.all([call("service.inspect", { name: this.name }), call("deps.why", { name: this.name })]);
+    const [made, why] = await answers.catch((why) => {
+      if (!why.away) alarm(why);
+      return [];
+    });
+    // Meanwhile it was asked again, or there is no answer.
+    if (!made || turn !== this.asked) return;
     this.made = made;
     this.shown(this.services.units.get(this.name));
     const because = why.because.map((text) => el("li", {}, text));
@@ -283,8 +339,9 @@ class Detail {
   shown(unit) {
     if (unit?.name !== this.name) return;
     const { made } = this;
-    const moved = this.was !== unit.state;
-    this.was = unit.state;
+    const stands = `${unit.state} ${unit.error_message}`;
+    const moved = this.was !== undefined && this.was !== stands;
+    this.was = stands;
     this.state.replaceChildren(phase(unit.state));
     const exit = unit.last_exit && unit.last_end ? ended(unit.last_exit, unit.last_end) : null;
     this.facts.replaceChildren(facts([
@@ -302,13 +359,14 @@ class Detail {
       ["data", made?.data_dir],
       ["log", made?.log_file],
     ]));
-    if (moved && made) this.ask().catch(alarm);
+    if (moved) this.ask();
   }
 
   happened(row) {
     if (row.unit !== this.name || this.events.querySelector(`[data-seq="${row.boot}-${row.seq}"]`)) return;
     this.events.prepend(el("li", { "data-seq": `${row.boot}-${row.seq}` },
       el("span", { class: "quiet" }, `${clock(row.at_ms / 1000)} `), event(row)));
+    while (this.events.children.length > KEPT_EVENTS) this.events.lastChild.remove();
   }
 
   /** The last lines, then what is written from now on; with a search those that match, without a follow. */
@@ -321,7 +379,8 @@ class Detail {
     try {
       const first = await call("service.logs", { name: this.name, lines: LINES, ...(grep && { grep }) });
       if (signal.aborted) return;
-      this.write(first.entries.map((entry) => entry.text));
+      // A line without its end comes again, whole, with what follows.
+      this.write(first.entries.filter((entry) => grep || entry.ended).map((entry) => entry.text));
       if (first.entries.length === 0) this.log.dataset.empty = grep ? "nothing matches" : "nothing was written yet";
       const from = first.cursor ? { cursor: first.cursor, lines: LINES } : { lines: 0 };
       if (!grep) await hear("service.logs", { name: this.name, follow: true, ...from }, (said) => this.heard(said), signal);

@@ -220,6 +220,10 @@ impl Arbiter {
             fx.woken.push(unit);
         }
         if back {
+            if std::mem::take(&mut lease.at_once) {
+                // Others left for it: it waits on as long as memory may take to come back, and not for ever.
+                lease.wait_until_ms = Some(now.boot_ms.saturating_add(self.settings.reclaim_ms));
+            }
             lease.shares.clear();
             self.go(now, id, LeaseState::Queued, "what was freed for it is taken", fx);
         }

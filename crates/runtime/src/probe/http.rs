@@ -19,30 +19,28 @@ use tokio::{
 use wharf_model::Health;
 use wharf_services::{Endpoint, HttpProbe};
 
-use super::{ANSWER_BYTES, quoted};
+use super::{ANSWER_BYTES, Reply, quoted};
 
 /// An answer's head may have so many bytes.
 const HEAD_BYTES: usize = 64 * 1024;
 
 /// Asks and judges.
-pub(super) async fn ask(probe: &HttpProbe) -> Health {
+pub(super) async fn ask(probe: &HttpProbe) -> Reply {
     let answer = match &probe.at {
-        Endpoint::Port(port) => over_tcp(*port, probe).await,
+        Endpoint::Port(port) => match super::connect(*port).await {
+            Ok(stream) => over(stream, probe, &format!("127.0.0.1:{port}")).await,
+            Err(e) => return Reply::Unheard(super::reason(&e)),
+        },
         Endpoint::Address(address) => match TcpStream::connect(address).await {
             Ok(stream) => over(stream, probe, &address.to_string()).await,
-            Err(e) => Err(format!("{address}: {}", super::reason(&e))),
+            Err(e) => return Reply::Unheard(format!("{address}: {}", super::reason(&e))),
         },
         Endpoint::Socket(path) => match UnixStream::connect(path).await {
             Ok(stream) => over(stream, probe, "localhost").await,
-            Err(e) => Err(format!("{}: {}", path.display(), super::reason(&e))),
+            Err(e) => return Reply::Unheard(format!("{}: {}", path.display(), super::reason(&e))),
         },
     };
-    answer.unwrap_or_else(Health::unhealthy)
-}
-
-async fn over_tcp(port: u16, probe: &HttpProbe) -> Result<Health, String> {
-    let stream = super::connect(port).await.map_err(|e| super::reason(&e))?;
-    over(stream, probe, &format!("127.0.0.1:{port}")).await
+    Reply::Said(answer.unwrap_or_else(Health::unhealthy))
 }
 
 /// One request on a connection of its own, driven here: no task is left behind when this is dropped.

@@ -19,8 +19,8 @@ impl Around for Nothing {
         None
     }
 
-    fn listens(&self, _: &Context) -> Option<Ears> {
-        Some(Ears::default())
+    fn listens<'a>(&'a self, _: &'a Context) -> BoxFuture<'a, Option<Ears>> {
+        async { Some(Ears::default()) }.boxed()
     }
 }
 

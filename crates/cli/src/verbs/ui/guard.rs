@@ -71,6 +71,7 @@ impl Rules {
         let (way, method) = match head.uri.path() {
             "/session" => (Way::Session, Method::GET),
             "/service/rpc" => (Way::Service("/rpc"), Method::POST),
+            "/health" => (Way::Service("/health"), Method::GET),
             "/service/openrpc.json" => (Way::Service("/openrpc.json"), Method::GET),
             "/rpc/rpc" => (Way::Rpc("/rpc"), Method::POST),
             "/rpc/events" => (Way::Rpc("/events"), Method::GET),
@@ -176,6 +177,7 @@ mod tests {
             assert_eq!(way("POST", "/rpc/rpc", &[HOST, ("authorization", wrong)]), Err(401), "{wrong}");
         }
         assert_eq!(way("GET", "/session", &[HOST]), Err(401));
+        assert_eq!(way("GET", "/health", &[HOST]), Err(401), "it tells of the machine");
         assert_eq!(way("GET", "/service/rpc", &[HOST, RIGHT]), Err(405), "no call without a body");
     }
 
