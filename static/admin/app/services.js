@@ -73,9 +73,11 @@ export class Services {
     for (const row of list.filter((row) => row.status === "not_installed" || !this.units.has(row.name))) {
       this.show({ name: row.name, state: row.status, version: row.version_installed, healthy: row.healthy, ports: {} });
     }
-    await this.look(list.filter((row) => row.status !== "not_installed").map((row) => row.name));
-    // What was begun before the daemon went has ended with it, or goes on and is told.
-    for (const name of [...this.busy.keys()]) if (!this.units.get(name)?.operation) this.rest(name);
+    const moving = new Set([...this.busy.keys(), ...this.steps.keys()]);
+    const asked = list.filter((row) => row.status !== "not_installed" || moving.has(row.name));
+    await this.look(asked.map((row) => row.name));
+    // What was under way when nobody looked has ended, or goes on and is told.
+    for (const name of moving) if (!this.units.get(name)?.operation) this.rest(name);
     this.detail?.again();
     const wanted = new URLSearchParams(location.search).get("unit");
     if (wanted && !this.detail && there.has(wanted)) this.open(wanted);
