@@ -196,7 +196,7 @@ mod tests {
         let asked = read("since=5&boot=ab&unit=python-api%40vault&unit=redis&kind=op&kind=unit.phase").unwrap();
         assert_eq!((asked.since, asked.boot.as_deref()), (Some(5), Some("ab")));
         assert_eq!(asked.units.iter().map(|u| u.as_str()).collect::<Vec<_>>(), ["python-api@vault", "redis"]);
-        assert_eq!(asked.kinds, [EventKind::OpBegan, EventKind::OpEnded, EventKind::UnitPhase]);
+        assert_eq!(asked.kinds, [EventKind::OpBegan, EventKind::OpProgress, EventKind::OpEnded, EventKind::UnitPhase]);
         let mut headers = HeaderMap::new();
         headers.insert("last-event-id", HeaderValue::from_static("cd-77"));
         let again = params("since=5&boot=ab", &headers).unwrap();
