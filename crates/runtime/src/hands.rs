@@ -35,7 +35,7 @@ use crate::{
     launch::{Launcher, LiveRun, RunAs, RunPlan},
     layout::Layout,
     notify::{Ear, Socket},
-    ports::Ears,
+    ports::Listens,
     probe::{self, LogLines},
     requirements, secret, which,
 };
@@ -196,12 +196,12 @@ impl probe::Around for RealHands {
         lives.then(|| (self.layout.log(&cx.unit, run), self.log_lines.cursor(run, pattern)))
     }
 
-    fn listens<'a>(&'a self, cx: &'a Context) -> BoxFuture<'a, Option<Ears>> {
+    fn listens<'a>(&'a self, cx: &'a Context) -> BoxFuture<'a, Option<Listens>> {
         let live = cx.run.and_then(|run| self.live(run));
         let now = wharf_sys::clock::wall_ms();
         let live = live.filter(|live| now - live.started_at_ms() >= SETTLED_MS);
         // It reads a good deal of /proc.
-        Box::pin(async { tokio::task::spawn_blocking(move || Some(Ears::of(&live?.pids()))).await.ok().flatten() })
+        Box::pin(async { tokio::task::spawn_blocking(move || Some(Listens::of(&live?.pids()))).await.ok().flatten() })
     }
 }
 

@@ -24,7 +24,7 @@ use tokio::{
 use wharf_model::{Failure, Health, Verdict};
 use wharf_services::{Command, Context, Endpoint, HttpProbe, Output, Probe};
 
-use crate::ports::Ears;
+use crate::ports::Listens;
 
 pub(crate) use log_line::{Cursor, LogLines};
 
@@ -38,7 +38,7 @@ pub(crate) trait Around: Send + Sync {
     /// The log of the run that is asked, and how far it was read for this expression; `None`: the run is over.
     fn log(&self, cx: &Context, pattern: &str) -> Option<(PathBuf, Cursor)>;
     /// Where the run that is asked listens; `None`: it is not known, or too early to say.
-    fn listens<'a>(&'a self, cx: &'a Context) -> BoxFuture<'a, Option<Ears>>;
+    fn listens<'a>(&'a self, cx: &'a Context) -> BoxFuture<'a, Option<Listens>>;
 }
 
 /// Asks, within the context's time limit.
@@ -76,9 +76,9 @@ async fn one(cx: &Context, probe: Probe, around: &dyn Around, limit_ms: u64) -> 
         Reply::Said(health) => return Ok(health),
         Reply::Unheard(why) => why,
     };
-    let ears = around.listens(cx).await.filter(|ears| at.is_some_and(|at| !ears.hears(&at)));
-    let places = ears.map(|ears| ears.to_string()).filter(|places| !places.is_empty());
-    Ok(Health::unhealthy(places.map_or(unheard.clone(), |places| format!("{unheard}; it listens on {places}"))))
+    let elsewhere = around.listens(cx).await.filter(|listens| at.is_some_and(|at| !listens.has(&at)));
+    let places = elsewhere.map(|listens| listens.to_string()).unwrap_or_default();
+    Ok(Health::unhealthy(if places.is_empty() { unheard } else { format!("{unheard}; it listens on {places}") }))
 }
 
 async fn answer(cx: &Context, probe: Probe, around: &dyn Around, limit_ms: u64) -> Result<Reply, Failure> {

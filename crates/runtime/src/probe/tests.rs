@@ -19,8 +19,8 @@ impl Around for Nothing {
         None
     }
 
-    fn listens<'a>(&'a self, _: &'a Context) -> BoxFuture<'a, Option<Ears>> {
-        async { Some(Ears::default()) }.boxed()
+    fn listens<'a>(&'a self, _: &'a Context) -> BoxFuture<'a, Option<Listens>> {
+        async { Some(Listens::default()) }.boxed()
     }
 }
 

@@ -31,21 +31,30 @@ fn what_a_holder_had_is_not_taken_off_twice_when_it_goes() {
     assert!(world.answer(second).unwrap().is_ok());
 }
 
-/// Whoever does not wait has the patience while others leave for it; when somebody else takes what they left, it waits
-/// as long as memory may take to come back, and is told so then: it does not wait for ever.
-#[test]
-fn who_does_not_wait_is_refused_when_what_was_freed_for_it_is_taken() {
+/// Somebody who matters little leaves for who asks, and another program is quicker than who asked.
+fn taken_by_another<T>(ask: impl FnOnce(&mut World, GpuRequest) -> T) -> (World, T) {
     let mut world = World::new(&[("a", 24)]);
     let mut low = gib(20);
     low.importance = 10;
     let first = world.has(1, low);
     let mut wants = gib(20);
     wants.preempt = Preempt::Lower;
-    let second = world.ask(2, wants.clone(), Some(0));
-    assert_eq!((world.state(first), world.answer(second)), (LeaseState::Draining, None), "it is worth the wait");
-    // Another program is quicker than the one that room was made for.
+    let asked = ask(&mut world, wants);
+    assert_eq!(world.state(first), LeaseState::Draining, "it is worth the wait");
     world.dies(1, first, true);
     world.used.entry("a".into()).or_default().insert(1000, 20 * GIB);
+    (world, asked)
+}
+
+/// Whoever does not wait has the patience while others leave for it; when somebody else takes what they left, it waits
+/// as long as memory may take to come back, and is told so then: it does not wait for ever.
+#[test]
+fn who_does_not_wait_is_refused_when_what_was_freed_for_it_is_taken() {
+    let (mut world, second) = taken_by_another(|world, wants| {
+        let second = world.ask(2, wants, Some(0));
+        assert_eq!(world.answer(second), None);
+        second
+    });
     for _ in 0..3 {
         world.wait(250);
     }
@@ -56,14 +65,12 @@ fn who_does_not_wait_is_refused_when_what_was_freed_for_it_is_taken() {
     let failure = world.answer(second).expect("an answer").as_ref().expect_err("nothing is free");
     assert_eq!(failure.kind, ErrorKind::QueueTimeout, "{failure:?}");
     assert!(failure.message.contains("pid 1000"), "{failure}");
-    // What comes back in time is had; and who waits, waits on.
-    let mut world = World::new(&[("a", 24)]);
-    let mut low = gib(20);
-    low.importance = 10;
-    let first = world.has(1, low);
-    let (hasty, patient) = (world.ask(2, wants.clone(), Some(0)), world.ask(3, gib(4), None));
-    world.dies(1, first, true);
-    world.used.entry("a".into()).or_default().insert(1000, 20 * GIB);
+}
+
+#[test]
+fn what_comes_back_in_time_is_had_by_who_does_not_wait_and_who_waits_waits_on() {
+    let (mut world, (hasty, patient)) =
+        taken_by_another(|world, wants| (world.ask(2, wants, Some(0)), world.ask(3, gib(4), None)));
     for _ in 0..10 {
         world.wait(250);
     }

@@ -17,19 +17,19 @@ const LISTENS: u32 = 0x1_0000;
 
 /// The places.
 #[derive(Debug, Default)]
-pub struct Ears {
+pub struct Listens {
     addresses: Vec<SocketAddr>,
     sockets: Vec<PathBuf>,
 }
 
-impl Ears {
+impl Listens {
     /// Of these processes.
     pub fn of(pids: &[i32]) -> Self {
         Self { addresses: listeners(pids.iter().copied()), sockets: unix_listeners(pids) }
     }
 
     /// What is asked there reaches it.
-    pub fn hears(&self, at: &Endpoint) -> bool {
+    pub fn has(&self, at: &Endpoint) -> bool {
         match at {
             Endpoint::Port(port) => self.addresses.iter().any(|found| found.port() == *port),
             Endpoint::Address(at) => self.addresses.iter().any(|found| found.port() == at.port()),
@@ -38,7 +38,7 @@ impl Ears {
     }
 }
 
-impl fmt::Display for Ears {
+impl fmt::Display for Listens {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let addresses = self.addresses.iter().map(ToString::to_string);
         let all: Vec<String> = addresses.chain(self.sockets.iter().map(|path| path.display().to_string())).collect();
@@ -84,9 +84,9 @@ mod tests {
         let found = unix_listeners(&[std::process::id().cast_signed()]);
         let here: Vec<_> = found.iter().filter(|found| found.starts_with(folder.path())).collect();
         assert_eq!(here, [&path]);
-        let ears = Ears { addresses: vec!["127.0.0.1:80".parse().unwrap()], sockets: vec![path.clone()] };
-        assert!(ears.hears(&Endpoint::Socket(path)) && ears.hears(&Endpoint::Port(80)));
-        assert!(!ears.hears(&Endpoint::Port(81)) && !ears.hears(&Endpoint::Socket("/x.sock".into())));
+        let listens = Listens { addresses: vec!["127.0.0.1:80".parse().unwrap()], sockets: vec![path.clone()] };
+        assert!(listens.has(&Endpoint::Socket(path)) && listens.has(&Endpoint::Port(80)));
+        assert!(!listens.has(&Endpoint::Port(81)) && !listens.has(&Endpoint::Socket("/x.sock".into())));
         assert!(unix_listeners(&[]).is_empty());
     }
 }
