@@ -120,3 +120,50 @@ fn a_package_is_fetched_by_its_lock_and_a_wrong_digest_is_refused() {
     assert!(error["message"].as_str().unwrap().contains("is not the pinned one, so nothing was placed"), "{error:#}");
     assert_eq!(daemon.state("other"), "not_installed");
 }
+
+/// A package whose install script puts a program of this machine in the place of a script.
+const SCRIPTED: &str = r#"{
+  "name": "thing", "lockfileVersion": 3, "requires": true,
+  "packages": {
+    "": { "dependencies": { "esbuild": "0.25.0" } },
+    "node_modules/@esbuild/linux-arm64": {
+      "version": "0.25.0", "cpu": ["arm64"], "os": ["linux"], "optional": true,
+      "integrity": "sha512-9QAQjTWNDM/Vk2bgBl17yWuZxZNQIF0OUUuPZRKoDtqF2k4EtYbpyiG5/Dk7nqeK6kIJWPYldkOcBqjXjrUlmg=="
+    },
+    "node_modules/@esbuild/linux-x64": {
+      "version": "0.25.0", "cpu": ["x64"], "os": ["linux"], "optional": true,
+      "integrity": "sha512-9yl91rHw/cpwMCNytUDxwj2XjFpxML0y9HAOH9pNVQDpQrBxHy01Dx+vaMu0N1CKa/RzBD2hB4u//nfc+Sd3Cw=="
+    },
+    "node_modules/esbuild": {
+      "version": "0.25.0", "hasInstallScript": true, "bin": { "esbuild": "bin/esbuild" },
+      "integrity": "sha512-BXq5mqc8ltbaN34cDqWuYKyNhX8D/Z0J1xdtdQ8UcIIIyJyz+ZMKUt58tF3SrZ85jcfN/PZYhjR5uDQAYNVbuw==",
+      "optionalDependencies": { "@esbuild/linux-arm64": "0.25.0", "@esbuild/linux-x64": "0.25.0" }
+    }
+  }
+}"#;
+
+/// Install scripts run where a service says so, and nowhere else.
+#[test]
+fn install_scripts_run_for_who_asks_and_for_nobody_else() {
+    let mut daemon = with_sources();
+    let lock = daemon.home.join("lock");
+    fs::write(&lock, SCRIPTED).unwrap();
+    daemon.launch();
+    let program = "node_modules/esbuild/bin/esbuild";
+    for (unit, scripts, begins) in [("thing", false, b"#!/usr/bin"), ("other", true, b"\x7fELF\x02\x01\x01\0\0\0")] {
+        let with = json!({
+            "from": "npm", "of": "esbuild", "version": "0.25.0", "lock": lock, "scripts": scripts, "node": 18,
+            "binaries": [program],
+        });
+        match daemon.call("service.install", json!({ "name": unit, "with": with })) {
+            Ok(placed) => {
+                let path = placed["installed_paths"][0].as_str().unwrap();
+                assert!(fs::read(path).unwrap().starts_with(begins), "{unit}: {placed:#}");
+            }
+            Err(error) if error.to_string().contains("was not reached") => {
+                return cannot("install scripts of npm", "a package registry is not reached from here");
+            }
+            Err(error) => panic!("{error:#}"),
+        }
+    }
+}

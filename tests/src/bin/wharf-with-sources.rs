@@ -40,6 +40,9 @@ struct With {
     lock: Option<PathBuf>,
     #[serde(default)]
     node: Option<u32>,
+    /// Install scripts run.
+    #[serde(default)]
+    scripts: bool,
     binaries: Vec<String>,
     /// What is started; the first of the binaries unless it is named.
     #[serde(default)]
@@ -59,7 +62,8 @@ impl With {
             "npm" => {
                 let lock = self.lock.as_ref().and_then(|path| std::fs::read_to_string(path).ok()).unwrap_or_default();
                 let placing = cx.npm(&self.of, version.unwrap_or_default(), &lock, want);
-                self.node.map_or(placing, |node| cx.npm(&self.of, version.unwrap_or_default(), &lock, want).node(node))
+                let placing = if self.scripts { placing.with_scripts() } else { placing };
+                self.node.into_iter().fold(placing, |placing, node| placing.node(node))
             }
             "github" => cx.github(&self.of, want),
             host => cx.forgejo(host, &self.of, want),
